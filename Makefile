@@ -1,0 +1,54 @@
+# Targets for people; `make help` lists them.
+PYTHON ?= python3.11
+VENV   ?= .venv
+DATA   ?= data/sample
+SOURCE ?= local
+PORT   ?= 5000
+BIN    := $(abspath $(VENV))/bin
+READY  := $(VENV)/.ready
+
+export PATH := $(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := true
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro test check format ui clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(READY)  ## make the virtual environment from the pinned requirements
+
+$(READY): requirements.txt requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
+	  || { echo "error: $(PYTHON) is not Python 3.11; name one, as in: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
+repro: $(READY)  ## run the pipeline: on the sample, on DATA=<folder>, or on SOURCE=kaggle
+	@unroll data "$(DATA)" --source "$(SOURCE)"
+	@dvc repro
+	@unroll results
+
+check: $(READY)  ## lint, types, and the tests that take seconds
+	ruff check .
+	ruff format --check .
+	mypy
+	hadolint --failure-threshold warning Dockerfile
+	pytest -q -m "not slow"
+
+test: $(READY)  ## all tests
+	pytest -q
+
+format: $(READY)  ## format the code
+	ruff check --fix .
+	ruff format .
+
+ui: $(READY)  ## open the MLflow UI on the runs just made: http://127.0.0.1:5000
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $(PORT)
+
+clean:  ## remove what the pipeline made, DVC's cache and MLflow's runs; the virtual environment stays
+	rm -rf .cache .dvc/cache .dvc/tmp data/raw data/rows data/corpus data/blend models mlruns mlartifacts mlflow.db \
+	  reports/figures reports/plots reports/submissions reports/index.html reports/hello.json

@@ -1,0 +1,106 @@
+"""A model folder that explains itself: weights in safetensors, and JSON that can rebuild the model around them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from unroll.config import ModelConfig, TextConfig
+from unroll.corpus import build_corpus, place_rows
+from unroll.errors import UnrollError
+from unroll.files import read_json, sha256_of_file, write_json
+from unroll.model import CELLS, SpanClassifier
+from unroll.text import Vocabulary, get_tokenizer
+from unroll.train import predict
+
+FORMAT = 1
+DESCRIPTION, WEIGHTS = "bundle.json", "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model with all that is needed to read raw text with it."""
+
+    task: str
+    cell: str
+    labels: tuple[str, ...]
+    label_names: tuple[str, ...]
+    text: TextConfig
+    shape: ModelConfig
+    vocabulary: Vocabulary
+    model: SpanClassifier
+
+    def predict(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return the class probabilities of whole texts, (len(texts), C)."""
+        if not texts:
+            return np.empty((0, len(self.labels)), dtype=np.float32)
+        tokenize = get_tokenizer(self.text)
+        sequences, spans = place_rows([tokenize(text) for text in texts], groups=None)
+        unknown = np.full(len(texts), -1)
+        numbers = np.arange(len(texts))
+        corpus = build_corpus(self.vocabulary, sequences, unknown, spans, labels=unknown, row_ids=numbers)
+        return predict(self.model, corpus, numbers)
+
+
+def predict_mean(bundles: Sequence[Bundle], texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return the mean of several bundles' class probabilities, (len(texts), C)."""
+    return np.mean([bundle.predict(texts) for bundle in bundles], axis=0)
+
+
+def save_bundle(folder: Path, bundle: Bundle) -> None:
+    """Write a bundle into an existing folder."""
+    weights = folder / WEIGHTS
+    save_file({name: tensor.contiguous().cpu() for name, tensor in bundle.model.state_dict().items()}, weights)
+    write_json(
+        folder / DESCRIPTION,
+        {
+            "format": FORMAT,
+            "task": bundle.task,
+            "cell": bundle.cell,
+            "labels": bundle.labels,
+            "label_names": bundle.label_names,
+            "text": bundle.text.model_dump(),
+            "model": bundle.shape.model_dump(),
+            "weights_sha256": sha256_of_file(weights),
+            "tokens": bundle.vocabulary.tokens,
+        },
+    )
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Rebuild a model from its folder, ready to predict.
+
+    Raises:
+        UnrollError: a file is missing or damaged, or the weights are not those that the description names.
+    """
+    description = read_json(folder / DESCRIPTION)
+    weights = folder / WEIGHTS
+    try:
+        if description["format"] != FORMAT:
+            raise UnrollError(f"{folder / DESCRIPTION}: format {description['format']}, this version reads {FORMAT}")
+        if not weights.is_file() or sha256_of_file(weights) != description["weights_sha256"]:
+            raise UnrollError(f"{weights}: missing, or not the weights that {DESCRIPTION} names; train again")
+        if description["cell"] not in CELLS:
+            raise UnrollError(f"{folder / DESCRIPTION}: cell {description['cell']!r} is not one of {', '.join(CELLS)}")
+        shape = ModelConfig.model_validate(description["model"])
+        vocabulary = Vocabulary(tuple(description["tokens"]))
+        model = SpanClassifier(description["cell"], shape, len(vocabulary), len(description["labels"]))
+        model.load_state_dict(load_file(weights))
+        return Bundle(
+            task=description["task"],
+            cell=description["cell"],
+            labels=tuple(description["labels"]),
+            label_names=tuple(description["label_names"]),
+            text=TextConfig.model_validate(description["text"]),
+            shape=shape,
+            vocabulary=vocabulary,
+            model=model.eval(),
+        )
+    except (KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UnrollError(f"{folder}: not a whole bundle ({type(error).__name__}: {reason}); train again") from None

@@ -1,0 +1,209 @@
+"""params.yaml as frozen, strict models: one section for each function that needs it.
+
+There are no default values here. Every value stands in params.yaml, where DVC sees it change; this module only says
+what is allowed. That is why a change of this file alone retrains nothing.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from unroll.errors import UnrollError
+
+CellName = Literal["RNN", "LSTM", "GRU"]
+Pooling = Literal["first", "last", "mean", "max"]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys and wrong types are refused, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataConfig(Section):
+    """Where raw files come from."""
+
+    source: Literal["local", "kaggle"]
+    dir: Annotated[str, Field(min_length=1)]
+
+
+class SplitConfig(Section):
+    """Folds of the training part, and the share of rows kept back where the task has no test file."""
+
+    folds: Annotated[int, Field(ge=2)]
+    run_folds: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
+    test_share: Share
+
+    @model_validator(mode="after")
+    def _folds_exist(self) -> Self:
+        if len(set(self.run_folds)) < len(self.run_folds) or max(self.run_folds) >= self.folds:
+            raise ValueError(f"run_folds must be different numbers from 0 to {self.folds - 1}, found {self.run_folds}")
+        return self
+
+
+class TextConfig(Section):
+    """How a text becomes tokens, and which tokens are known."""
+
+    tokenizer: Literal["whitespace", "basic_english", "characters"]
+    lower: bool
+    context: Literal["phrase", "sentence"]
+    min_count: Positive
+    max_size: Positive | None
+    vectors: str | None
+
+
+class ModelConfig(Section):
+    """The shape of a SpanClassifier. `embedding: null` feeds one-hot vectors, `head: none` has no linear layer."""
+
+    embedding: Positive | None
+    hidden: Positive
+    layers: Positive
+    bidirectional: bool
+    pooling: Annotated[tuple[Pooling, ...], Field(min_length=1, strict=False)]
+    head: Literal["linear", "none"]
+    embedding_dropout: Share
+    layer_dropout: Share
+    head_dropout: Share
+
+    @model_validator(mode="after")
+    def _poolings_differ(self) -> Self:
+        if len(set(self.pooling)) < len(self.pooling):
+            raise ValueError(f"each pooling stands once, found {self.pooling}")
+        return self
+
+
+class TrainConfig(Section):
+    """The recipe of a training."""
+
+    epochs: Positive
+    batch_size: Positive
+    optimizer: Literal["adam", "adamw"]
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["constant", "one_cycle"]
+    warmup: Share
+    clip_norm: Annotated[float, Field(gt=0)] | None
+    label_smoothing: Share
+    word_dropout: Share
+    rare_word_dropout: Annotated[float, Field(ge=0)]
+    ema: Share
+    patience: Positive | None
+    precision: Literal["auto", "fp32", "bf16"]
+
+
+class BlendConfig(Section):
+    """How the cells' probabilities become one answer."""
+
+    known_labels: bool
+
+
+class TaskConfig(Section):
+    """One task's sections."""
+
+    split: SplitConfig
+    text: TextConfig
+    model: ModelConfig
+    train: TrainConfig
+    blend: BlendConfig
+
+
+class LessonConfig(Section):
+    """One of the course's lessons on "hihell"."""
+
+    epochs: Positive
+    lr: Annotated[float, Field(gt=0)]
+    embedding: Positive | None
+
+
+class HelloConfig(Section):
+    """The course's lessons: how long each cell learns to say "ihello"."""
+
+    seed: Count
+    hidden: Positive
+    step_by_step: LessonConfig
+    unfolded: LessonConfig
+    embedding: LessonConfig
+
+
+class Config(Section):
+    """All of params.yaml. Each name under `tasks` has its own section of that name, kept in `task`."""
+
+    seed: Count
+    data: DataConfig
+    tasks: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+    cells: Annotated[tuple[CellName, ...], Field(min_length=1, strict=False)]
+    hello: HelloConfig
+    task: dict[str, TaskConfig]
+
+
+def read_config(path: Path) -> Config:
+    """Read and check params.yaml.
+
+    Raises:
+        UnrollError: the file is missing, is not YAML, or has an unknown key or a value that is not allowed; the
+            message gives every such key's path, what was found and what would be accepted.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UnrollError(f"{path}: no such file; run this in the folder that holds params.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UnrollError(f"{path}: not readable as YAML: {reason}") from None
+    if not isinstance(values, dict):
+        raise UnrollError(f"{path}: expected sections such as `seed:` and `data:`, found {type(values).__name__}")
+    return parse_config(values, str(path))
+
+
+def parse_config(values: dict[str, Any], origin: str = "params.yaml") -> Config:
+    """Check the mapping that params.yaml holds.
+
+    Raises:
+        UnrollError: see read_config.
+    """
+    names = values.get("tasks")
+    task_names = {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+    fixed = {key for key in Config.model_fields if key != "task"}
+    # A section of no listed task is checked all the same: a competitor switches tasks off by taking them off the list.
+    sections = {key: value for key, value in values.items() if key not in fixed and _is_task_section(key, value)}
+    unlisted = sorted(task_names - sections.keys())
+    if unlisted:
+        raise UnrollError(f"{origin}: tasks: {unlisted[0]!r} has no section of its own in the file; add `{unlisted[0]}:`")
+    rest = {key: value for key, value in values.items() if key not in sections}
+    try:
+        return Config.model_validate({**rest, "task": sections})
+    except ValidationError as error:
+        raise UnrollError(_explain(error.errors(), origin)) from None
+
+
+def _is_task_section(key: str, value: object) -> bool:
+    return isinstance(value, dict) and any(name in value for name in TaskConfig.model_fields) and key != "task"
+
+
+def _explain(errors: Iterable[ErrorDetails], origin: str) -> str:
+    lines = []
+    for error in errors:
+        places = [str(place) for place in error["loc"]]
+        path = ".".join(places[1:] if places[0] == "task" else places)
+        if error["type"] == "extra_forbidden":
+            lines.append(f"{origin}: {path}: unknown key; {_known_keys(error)}")
+        elif error["type"] == "missing":
+            lines.append(f"{origin}: {path}: missing; every key has to be given")
+        else:
+            message = error["msg"].removeprefix("Value error, ")
+            lines.append(f"{origin}: {path}: found {error['input']!r}; {message[0].lower()}{message[1:]}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _known_keys(error: ErrorDetails) -> str:
+    section, places = (TaskConfig, error["loc"][2:]) if error["loc"][0] == "task" else (Config, error["loc"])
+    for place in places[:-1]:
+        section = section.model_fields[str(place)].annotation  # type: ignore[assignment]
+    return "known keys here: " + ", ".join(key for key in section.model_fields if key != "task")

@@ -1,0 +1,81 @@
+"""Writing that never leaves half a file under a final name, and the sha256 that names a file's content."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from unroll.errors import UnrollError
+
+
+def sha256_of(*paths: Path) -> str:
+    """Return the hexadecimal sha256 over the content of files, or of all files below folders, in order of their names."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the hexadecimal sha256 of one file, as `sha256sum` prints it."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a scratch folder beside `path`; it takes that name once the block has ended well, and is removed otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = _beside(path)
+    scratch.mkdir()
+    try:
+        yield scratch
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(scratch, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a scratch path beside `path`; it takes that name once the block has ended well, and is removed otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = _beside(path)
+    try:
+        yield scratch
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that reads well and ends with a line break."""
+    with new_file(path) as scratch:
+        scratch.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        UnrollError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UnrollError(f"{path}: no such file; run the stage that writes it (dvc repro)") from None
+    except (ValueError, OSError) as error:
+        raise UnrollError(f"{path}: not readable as JSON ({error})") from None

@@ -1,0 +1,128 @@
+"""The one model: encode a sequence once, read out any span of it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unroll.config import ModelConfig, Pooling
+from unroll.corpus import Batch
+from unroll.errors import UnrollError
+
+CELLS: dict[str, type[nn.RNNBase]] = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
+
+
+class SpanClassifier(nn.Module):
+    """Embed the tokens, run the recurrent layers, pool each span from the hidden states, name it with a linear layer.
+
+    Letters in the shapes: B sequences, T tokens each, E input size, D directions, H hidden size of one direction,
+    R spans, P poolings, C classes.
+    """
+
+    def __init__(self, cell: str, config: ModelConfig, tokens: int, classes: int) -> None:
+        """Build the layers.
+
+        Args:
+            cell: one of CELLS.
+            config: sizes, pooling and dropout.
+            tokens: size of the vocabulary.
+            classes: number of classes.
+
+        Raises:
+            UnrollError: the model has no head and its pooled size is not the number of classes.
+        """
+        super().__init__()
+        self.tokens = tokens
+        self.pooling = config.pooling
+        self.embedding = nn.Embedding(tokens, config.embedding) if config.embedding else None
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, std=0.1)
+        self.recurrent = CELLS[cell](
+            config.embedding or tokens,
+            config.hidden,
+            num_layers=config.layers,
+            batch_first=True,
+            dropout=config.layer_dropout if config.layers > 1 else 0.0,
+            bidirectional=config.bidirectional,
+        )
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.head_dropout = nn.Dropout(config.head_dropout)
+        pooled = config.hidden * (2 if config.bidirectional else 1) * len(config.pooling)
+        if config.head == "none" and pooled != classes:
+            raise UnrollError(f"model.head: none needs a pooled size of {classes}, the number of classes, found {pooled}")
+        self.head = nn.Linear(pooled, classes) if config.head == "linear" else nn.Identity()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the logits of the batch's spans, (R, C)."""
+        hidden = self.encode(batch.tokens)  # (B, T, D * H)
+        pooled = pool_spans(hidden, batch.sequence, batch.start, batch.end, self.pooling)  # (R, P * D * H)
+        logits: Tensor = self.head(self.head_dropout(pooled))  # (R, C)
+        return logits
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Return the hidden states of the last layer, (B, T, D * H), for token numbers (B, T)."""
+        if self.embedding is None:
+            inputs = functional.one_hot(tokens, self.tokens).to(self.recurrent.weight_hh_l0.dtype)  # (B, T, E)
+        else:
+            inputs = self.embedding(tokens)  # (B, T, E)
+        hidden, _ = self.recurrent(self.embedding_dropout(inputs))  # (B, T, D * H)
+        return hidden
+
+
+def pool_spans(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, pooling: Sequence[Pooling]) -> Tensor:
+    """Pool each span's hidden states, all spans at once.
+
+    Args:
+        hidden: hidden states, (B, T, H).
+        sequence: which of the B sequences each span lies in, (R,).
+        start: first token of each span, (R,).
+        end: the token after the last one, (R,), larger than start.
+        pooling: what to take: the states at the first or the last token, their mean, their maximum.
+
+    Returns:
+        One block of H for each pooling, side by side, (R, P * H).
+    """
+    take = {"first": _first, "last": _last, "mean": _mean, "max": _max}
+    return torch.cat([take[kind](hidden, sequence, start, end) for kind in pooling], dim=1)
+
+
+def _gather(states: Tensor, sequence: Tensor, token: Tensor) -> Tensor:
+    """Return states[sequence, token], (R, H), for states (B, T, H); its gradient is a plain sum over rows."""
+    return states.flatten(0, 1).index_select(0, sequence * states.shape[1] + token)
+
+
+def _first(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    return _gather(hidden, sequence, start)
+
+
+def _last(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    return _gather(hidden, sequence, end - 1)
+
+
+def _mean(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Take the mean as the difference of two running sums, so that a long span costs what a short one does."""
+    sums = functional.pad(hidden.cumsum(1, dtype=_at_least_fp32(hidden)), (0, 0, 1, 0))  # (B, T + 1, H)
+    total = _gather(sums, sequence, end) - _gather(sums, sequence, start)  # (R, H)
+    return (total / (end - start)[:, None]).to(hidden.dtype)
+
+
+def _max(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Take the maximum from a doubling table: any span is the union of two windows of a power of two tokens.
+
+    The table's row k holds the maximum over the 2^k tokens from each position on (Bender and Farach-Colton, 2000,
+    "The LCA problem revisited").
+    """
+    batch, length, _ = hidden.shape
+    table = [hidden]
+    while 2 ** len(table) <= length:
+        below, step = table[-1], 2 ** (len(table) - 1)
+        table.append(torch.cat([torch.maximum(below[:, :-step], below[:, step:]), below[:, -step:]], dim=1))
+    level = torch.frexp((end - start).float()).exponent.long() - 1  # (R,), the whole part of log2
+    states = torch.stack(table).flatten(0, 1)  # (K * B, T, H)
+    row = level * batch + sequence
+    return torch.maximum(_gather(states, row, start), _gather(states, row, end - 2**level))
+
+
+def _at_least_fp32(hidden: Tensor) -> torch.dtype:
+    return torch.promote_types(hidden.dtype, torch.float32)

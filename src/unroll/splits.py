@@ -1,0 +1,59 @@
+"""Which row is kept back and which fold a row belongs to: pure functions on arrays."""
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import StratifiedGroupKFold
+
+from unroll.errors import UnrollError
+
+
+def assign_folds(
+    labels: npt.NDArray[np.int64], groups: npt.NDArray[np.object_], folds: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Assign every row a fold, so that no group crosses folds and labels are spread as evenly as groups allow.
+
+    Args:
+        labels: class of each row, shape (N,).
+        groups: group of each row, any values that sort, shape (N,).
+        folds: number of folds, at least 2.
+        seed: of the shuffle before groups are dealt out.
+
+    Returns:
+        Fold numbers from 0 to folds - 1, shape (N,).
+
+    Raises:
+        UnrollError: there are fewer groups than folds.
+    """
+    group_numbers = np.unique(groups, return_inverse=True)[1]
+    found = int(group_numbers.max()) + 1 if len(groups) else 0
+    if found < folds:
+        raise UnrollError(f"split.folds: {folds} folds need at least as many groups, found {found}")
+    # Only some labels are as many as the folds (a class of four rows and five folds): that is no fault of the user's.
+    _, labels = np.unique(labels, return_inverse=True)
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    assigned = np.full(len(labels), -1, dtype=np.int64)
+    for fold, (_, rows) in enumerate(splitter.split(labels, labels, group_numbers)):
+        assigned[rows] = fold
+    return assigned
+
+
+def choose_test_rows(
+    labels: npt.NDArray[np.int64], groups: npt.NDArray[np.object_], share: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Choose about a share of the rows to keep back as a test part, whole groups at a time, labels spread evenly.
+
+    Args:
+        labels: class of each row, shape (N,).
+        groups: group of each row, shape (N,).
+        share: between 0 (no row) and 1 (exclusive).
+        seed: of the choice.
+
+    Returns:
+        True for a row of the test part, shape (N,).
+    """
+    if share == 0:
+        return np.zeros(len(labels), dtype=bool)
+    # A share of s is about s * slices slices; with twenty slices it is met within a fortieth.
+    slices = max(2, round(1 / share)) if round(1 / share) * share == 1 else 20
+    taken = max(1, round(share * slices))
+    return assign_folds(labels, groups, slices, seed) < taken

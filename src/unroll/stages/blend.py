@@ -1,0 +1,44 @@
+"""Stage blend: weights found on out-of-fold probabilities, and the cells' answers mixed by them."""
+
+import sys
+
+import numpy as np
+import pandas as pd
+
+from unroll import paths
+from unroll.blend import blend_out_of_fold, mix
+from unroll.config import read_config
+from unroll.errors import UnrollError, run_program
+from unroll.files import new_folder, write_json
+from unroll.tasks import load_task
+
+
+def main(task_name: str) -> None:
+    """Write data/blend/<task>/: weights.json, out_of_fold.parquet and test.parquet."""
+    config, task = read_config(paths.PARAMS), load_task(task_name)
+    labels = list(task.labels)
+    truth = pd.read_parquet(paths.rows(task.name), columns=["row_id", "label"]).set_index("row_id")["label"]
+    tables = {
+        part: [pd.read_parquet(paths.model(task.name, cell) / f"{part}.parquet") for cell in config.cells]
+        for part in ("out_of_fold", "test")
+    }
+    for part, models in tables.items():
+        if any(not table["row_id"].equals(models[0]["row_id"]) for table in models):
+            raise UnrollError(f"models/{task.name}: the cells answer different rows in {part}; train them again")
+    first = tables["out_of_fold"][0]
+    stacked = {part: np.stack([table[labels].to_numpy(float) for table in models]) for part, models in tables.items()}
+    weights, blended = blend_out_of_fold(
+        stacked["out_of_fold"], truth[first["row_id"]].to_numpy(), first["fold"].to_numpy()
+    )
+    by_cell = dict(zip(config.cells, weights.tolist(), strict=True))
+
+    with new_folder(paths.blend(task.name)) as scratch:
+        write_json(scratch / "weights.json", {"nested": first["fold"].nunique() > 1, "weights": by_cell})
+        for part, probabilities in (("out_of_fold", blended), ("test", mix(stacked["test"], weights))):
+            keys = tables[part][0].drop(columns=labels)
+            keys.join(pd.DataFrame(probabilities, columns=labels)).to_parquet(scratch / f"{part}.parquet", index=False)
+    print(f"{task.name}: blend " + ", ".join(f"{weight:.2f} {cell}" for cell, weight in by_cell.items()))
+
+
+if __name__ == "__main__":
+    run_program(lambda: main(*sys.argv[1:]))

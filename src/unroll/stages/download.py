@@ -1,0 +1,23 @@
+"""Stage download: a task's raw files as served, with source.json beside them."""
+
+import sys
+
+from unroll import paths
+from unroll.config import read_config
+from unroll.errors import run_program
+from unroll.files import new_folder
+from unroll.sources import fetch, write_source_record
+from unroll.tasks import load_task
+
+
+def main(task_name: str) -> None:
+    """Fetch the raw files of a task into data/raw/<task>/."""
+    config, task = read_config(paths.PARAMS), load_task(task_name)
+    with new_folder(paths.raw(task.name)) as scratch:
+        origin = fetch(task, config.data, scratch, paths.DOWNLOAD_CACHE)
+        write_source_record(scratch, origin)
+    print(f"{task.name}: raw files from {origin}")
+
+
+if __name__ == "__main__":
+    run_program(lambda: main(*sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""Stage evaluate: the scores of each cell and of the blend, learning curves and confusions."""
+
+import sys
+from typing import Any
+
+import pandas as pd
+
+from unroll import paths
+from unroll.config import read_config
+from unroll.errors import run_program
+from unroll.files import new_file, read_json, write_json
+from unroll.metrics import score
+from unroll.tasks import load_task
+
+
+def main(task_name: str) -> None:
+    """Write reports/metrics/<task>.json and the files of `dvc plots`."""
+    config, task = read_config(paths.PARAMS), load_task(task_name)
+    labels = list(task.labels)
+    truth = pd.read_parquet(paths.rows(task.name), columns=["row_id", "label"]).set_index("row_id")["label"]
+    blend = read_json(paths.blend(task.name) / "weights.json")
+    folders = {cell: paths.model(task.name, cell) for cell in config.cells} | {"blend": paths.blend(task.name)}
+
+    models: dict[str, dict[str, Any]] = {}
+    for name, folder in folders.items():
+        models[name] = {}
+        for part in ("out_of_fold", "test"):
+            table = pd.read_parquet(folder / f"{part}.parquet")
+            known = truth[table["row_id"]].to_numpy()
+            if len(table) and (known >= 0).all():
+                models[name][part] = {"rows": len(table), **score(table[labels].to_numpy(), known)}
+    best = max(config.cells, key=lambda cell: models[cell]["out_of_fold"][task.metric])
+    write_json(
+        paths.metrics(task.name),
+        {
+            "metric": task.metric,
+            "best_cell": best,
+            "best": models[best]["out_of_fold"][task.metric],
+            "blend": models["blend"]["out_of_fold"][task.metric],
+            "blend_weights": blend["weights"],
+            "blend_is_nested": blend["nested"],
+            "models": models,
+        },
+    )
+
+    curves = {}
+    for cell in config.cells:
+        histories = [read_json(path)["epochs"] for path in sorted(folders[cell].glob("fold-*/history.json"))]
+        epochs = pd.DataFrame([epoch for history in histories for epoch in history])
+        curves[cell] = epochs.groupby("epoch")["valid_accuracy"].mean()
+    with new_file(paths.curves(task.name)) as scratch:
+        pd.DataFrame(curves).rename_axis("epoch").to_csv(scratch)
+
+    answers = pd.read_parquet(paths.blend(task.name) / "out_of_fold.parquet")
+    names = pd.Series(task.label_names)
+    actual = names[truth[answers["row_id"]].to_numpy()].to_numpy()
+    predicted = names[answers[labels].to_numpy().argmax(1)].to_numpy()
+    with new_file(paths.confusion(task.name)) as scratch:
+        pd.DataFrame({"actual": actual, "predicted": predicted}).to_csv(scratch, index=False)
+    scores = models["blend"]["out_of_fold"]
+    print(f"{task.name}: best cell {best}; blend: accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}")
+
+
+if __name__ == "__main__":
+    run_program(lambda: main(*sys.argv[1:]))

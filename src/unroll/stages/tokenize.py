@@ -1,0 +1,49 @@
+"""Stage tokenize: rows as ragged arrays of token numbers, with the vocabulary of the training part."""
+
+import sys
+
+import numpy as np
+import pandas as pd
+
+from unroll import paths
+from unroll.config import read_config
+from unroll.corpus import TEST_FOLD, build_corpus, place_rows
+from unroll.errors import run_program
+from unroll.files import new_folder, write_json
+from unroll.tasks import load_task
+from unroll.text import UNKNOWN_ID, build_vocabulary, get_tokenizer, load_vectors
+
+
+def main(task_name: str) -> None:
+    """Write data/corpus/<task>/: arrays, vocabulary.json and, where they are wanted, vectors.npy."""
+    config, task = read_config(paths.PARAMS), load_task(task_name)
+    text = config.task[task.name].text
+    rows = pd.read_parquet(paths.rows(task.name))
+
+    tokenize = get_tokenizer(text)
+    groups = rows["group"].tolist() if text.context == "sentence" else None
+    sequences, spans = place_rows([tokenize(row) for row in rows["text"]], groups)
+    _, first_rows = np.unique(spans.sequence, return_index=True)
+    folds = rows["fold"].to_numpy()[first_rows]  # no group crosses folds, so a sequence's first row speaks for all
+    train = [sequence for sequence, fold in zip(sequences, folds, strict=True) if fold != TEST_FOLD]
+    vocabulary = build_vocabulary(train, text.min_count, text.max_size)
+    corpus = build_corpus(vocabulary, sequences, folds, spans, rows["label"].to_numpy(), rows["row_id"].to_numpy())
+
+    with new_folder(paths.corpus(task.name)) as scratch:
+        corpus.save(scratch)
+        write_json(scratch / "vocabulary.json", vocabulary.tokens)
+        if text.vectors is not None:
+            vectors, found = load_vectors(text.vectors, vocabulary, paths.VECTOR_CACHE)
+            np.save(scratch / "vectors.npy", vectors)
+            print(f"{task.name}: {found:,} of {len(vocabulary):,} tokens have a vector in {text.vectors}")
+
+    test = corpus.tokens_of(np.flatnonzero(folds == TEST_FOLD))
+    unknown = f", {(test == UNKNOWN_ID).mean():.1%} of the test tokens are unknown" if len(test) else ""
+    print(
+        f"{task.name}: {len(rows):,} rows in {len(corpus):,} sequences of {len(corpus.tokens):,} tokens, "
+        f"vocabulary of {len(vocabulary):,}{unknown}"
+    )
+
+
+if __name__ == "__main__":
+    run_program(lambda: main(*sys.argv[1:]))

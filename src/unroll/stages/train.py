@@ -1,0 +1,84 @@
+"""Stage train: one cell on each fold that is to run; bundles, probabilities and scores."""
+
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import unroll
+from unroll import paths, tracking
+from unroll.config import read_config
+from unroll.corpus import load_corpus
+from unroll.errors import run_program
+from unroll.files import new_folder, read_json, sha256_of, write_json
+from unroll.folds import Material, collect_folds, score_folds, train_fold
+from unroll.metrics import score
+from unroll.tasks import load_task
+from unroll.text import Vocabulary
+from unroll.train import EpochRecord
+
+
+def main(task_name: str, cell: str) -> None:
+    """Write models/<task>/<cell>/ and remember the training in MLflow."""
+    config, task = read_config(paths.PARAMS), load_task(task_name)
+    sections = config.task[task.name]
+    folder = paths.corpus(task.name)
+    vectors = folder / "vectors.npy"
+    material = Material(
+        corpus=load_corpus(folder),
+        digest=sha256_of(folder),
+        vocabulary=Vocabulary(tuple(read_json(folder / "vocabulary.json"))),
+        vectors=np.load(vectors, allow_pickle=False) if vectors.is_file() else None,
+    )
+    rows = pd.read_parquet(paths.rows(task.name))
+    truth = rows.set_index("row_id")["label"]
+
+    tracking.open_store(Path.cwd())
+    tags = {**tracking.workspace_tags(), "task": task.name, "cell": cell, "corpus_sha256": material.digest}
+    with tracking.start_run(task.name, f"{task.name} {cell}", tags) as run:
+        run.log_params({"seed": config.seed, "cell": cell, **sections.model_dump(exclude={"blend"})})
+        run.log_dataset(
+            rows, origin=str(paths.rows(task.name)), name=task.name, label="label", context="training"
+        )
+        results = []
+        for fold in sections.split.run_folds:
+            fold_tags = {**tags, "fold": str(fold)}
+            with tracking.start_run(task.name, f"{task.name} {cell} fold {fold}", fold_tags, parent=run) as child:
+                child.log_params({"seed": config.seed, "cell": cell, "fold": fold, **sections.train.model_dump()})
+
+                def log_epoch(record: EpochRecord, speed: float | None, child: tracking.Run = child) -> None:
+                    values = {key: value for key, value in asdict(record).items() if key != "epoch"}
+                    child.log_epoch(values | ({"spans_per_second": speed} if speed else {}), record.epoch)
+
+                result = train_fold(
+                    task, cell, fold, material, sections, seed=config.seed, cache=paths.FOLD_CACHE, on_epoch=log_epoch
+                )
+                child.log_scores({"epoch": result.history.best_epoch, **score_folds([result], truth)[0]})
+                results.append(result)
+
+        out_of_fold = collect_folds(results, "valid", task.labels)
+        labels = truth[out_of_fold["row_id"]].to_numpy()
+        scores = score(out_of_fold[list(task.labels)].to_numpy(), labels)
+        with new_folder(paths.model(task.name, cell)) as scratch:
+            for result in results:
+                shutil.copytree(result.folder, scratch / f"fold-{result.fold}", ignore=shutil.ignore_patterns("*.npz"))
+            digest = sha256_of(*sorted(scratch.glob("fold-*/weights.safetensors")))
+            out_of_fold.to_parquet(scratch / "out_of_fold.parquet", index=False)
+            collect_folds(results, "test", task.labels).to_parquet(scratch / "test.parquet", index=False)
+            write_json(
+                scratch / "scores.json",
+                {"cell": cell, "digest": digest, **scores, "folds": score_folds(results, truth)},
+            )
+        run.log_scores(scores)
+        run.set_tags({"bundle_sha256": digest})
+        bundles = {f"fold_{result.fold}": paths.model(task.name, cell) / f"fold-{result.fold}" for result in results}
+        example = rows["text"].iloc[:2].tolist()
+        run.log_model(bundles, Path(unroll.__file__).parent, example, list(task.labels))
+    print(f"{task.name} {cell}: out-of-fold accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}")
+
+
+if __name__ == "__main__":
+    run_program(lambda: main(*sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""What a task is: one frozen record a task, one small file a record, loaded by name."""
+
+from dataclasses import dataclass
+from importlib import import_module
+
+from unroll.errors import UnrollError
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """Delimited files with a header: a training file, a test file without labels, and a sample submission.
+
+    The files may also be served zipped, one file an archive, as `<name>.zip`.
+    """
+
+    train: str
+    test: str
+    sample_submission: str
+    separator: str
+    row_id: str
+    group: str
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class LabelledFolder:
+    """A folder with one file a label, `<label><suffix>`, and one text a line. There is no test file."""
+
+    folder: str
+    suffix: str
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where the raw files are served: a Kaggle competition, or an archive at a URL with the folder inside it."""
+
+    competition: str | None = None
+    archive_url: str | None = None
+    archive_folder: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task over spans of text.
+
+    `labels` are written as they stand in the files and in the submission; `label_names` are for people.
+    `folder` is the task's folder below `data.dir`; `id_column` and `label_column` head the submission.
+    """
+
+    name: str
+    title: str
+    folder: str
+    files: TableFiles | LabelledFolder
+    remote: Remote
+    labels: tuple[str, ...]
+    label_names: tuple[str, ...]
+    metric: str
+    id_column: str
+    label_column: str
+
+
+def load_task(name: str) -> Task:
+    """Load `unroll.tasks.<name>.TASK`.
+
+    Raises:
+        UnrollError: there is no such task.
+    """
+    try:
+        module = import_module(f"unroll.tasks.{name}")
+    except ModuleNotFoundError:
+        raise UnrollError(f"task {name!r}: no file src/unroll/tasks/{name}.py defines it") from None
+    task: Task = module.TASK
+    return task

@@ -1,0 +1,170 @@
+"""Every run remembered in MLflow: the only importer of mlflow."""
+
+import logging
+import os
+import subprocess
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow  # noqa: E402  the variable has to be set before
+
+REQUIREMENTS = ("torch", "torchtext", "numpy", "pandas", "scikit-learn", "pydantic", "pyyaml", "safetensors",
+                "accelerate", "tqdm")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """An MLflow run that is open."""
+
+    id: str
+
+    def log_epoch(self, values: Mapping[str, float], epoch: int) -> None:
+        """Record what an epoch gave."""
+        mlflow.log_metrics(dict(values), step=epoch, run_id=self.id)
+
+    def log_scores(self, values: Mapping[str, float], prefix: str = "best_") -> None:
+        """Record final scores, which the table of runs shows under their own names."""
+        mlflow.log_metrics({f"{prefix}{name}": value for name, value in values.items()}, run_id=self.id)
+
+    def log_params(self, sections: Mapping[str, Any]) -> None:
+        """Record settings, nested sections as `section.key`."""
+        mlflow.log_params(dict(_flatten(sections)))
+
+    def log_dataset(self, rows: pd.DataFrame, *, origin: str, name: str, label: str, context: str) -> None:
+        """Record the dataset with MLflow's digest of it."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # whole numbers are whole numbers here: MLflow's hint is for missing values
+            dataset = mlflow.data.from_pandas(rows, source=origin, name=name, targets=label)  # type: ignore[attr-defined]
+            mlflow.log_input(dataset, context=context)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Tie the run to what it comes from and what came of it."""
+        mlflow.set_tags({name: value for name, value in tags.items() if value})
+
+    def log_model(self, folders: Mapping[str, Path], package: Path, example: list[str], labels: list[str]) -> None:
+        """Record bundles as one model that reads raw text, for `mlflow models predict` and `mlflow models serve`.
+
+        Args:
+            folders: bundle folders by name; their probabilities are averaged.
+            package: folder of the package's source, which goes along.
+            example: texts to show how it is asked.
+            labels: of the classes, each of which becomes a column of the answer.
+        """
+        inputs = pd.DataFrame({"text": example})
+        answer = pd.DataFrame({"label": labels[:1], "probability": [1.0], **{f"p_{label}": [0.0] for label in labels}})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(Path(__file__).parent / "scoring.py"),
+                artifacts={name: str(folder) for name, folder in folders.items()},
+                code_paths=[str(package)],
+                signature=mlflow.models.infer_signature(inputs, answer),
+                input_example=inputs,
+                pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
+            )
+
+
+def open_store(root: Path) -> None:
+    """Point MLflow at MLFLOW_TRACKING_URI, or at the project's own mlflow.db, which is created once, under a lock.
+
+    Args:
+        root: the project's folder. Inside the temporary workspace of a queued DVC experiment it is the project that
+            the experiment was queued from.
+    """
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(tracking_uri(root))
+    home = _home(root)
+    (home / ".cache").mkdir(exist_ok=True)
+    # Two processes that open a new SQLite store at once both try to create its tables, and one of them fails.
+    with filelock.FileLock(home / ".cache" / "mlflow.lock"):
+        mlflow.search_experiments(max_results=1)
+
+
+def tracking_uri(root: Path) -> str:
+    """Return MLFLOW_TRACKING_URI, or the address of the project's own store."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_home(root) / 'mlflow.db'}"
+
+
+def _home(root: Path) -> Path:
+    root = root.resolve()
+    for parent in root.parents:
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2]
+    return root
+
+
+@contextmanager
+def start_run(experiment: str, name: str, tags: Mapping[str, str], parent: Run | None = None) -> Iterator[Run]:
+    """Open a run, below another one where that is given; it is marked as failed when the block ends in an error."""
+    _set_experiment(experiment)
+    with mlflow.start_run(run_name=name, nested=parent is not None) as run:
+        opened = Run(run.info.run_id)
+        opened.set_tags(tags)
+        yield opened
+
+
+def _set_experiment(name: str) -> None:
+    local = mlflow.get_tracking_uri().startswith("sqlite:///")
+    if local and mlflow.get_experiment_by_name(name) is None:
+        folder = Path(mlflow.get_tracking_uri().removeprefix("sqlite:///")).parent / "mlartifacts"
+        mlflow.create_experiment(name, artifact_location=(folder / name).as_uri())
+    mlflow.set_experiment(name)
+
+
+def find_run(experiment: str, bundle_digest: str) -> str | None:
+    """Return the id of the newest run that made a model folder of this digest, None where none is remembered."""
+    if mlflow.get_experiment_by_name(experiment) is None:
+        return None
+    found = mlflow.search_runs(
+        experiment_names=[experiment],
+        filter_string=f"tags.bundle_sha256 = '{bundle_digest}'",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+        output_format="list",
+    )
+    return str(found[0].info.run_id) if found else None  # type: ignore[union-attr]
+
+
+def attach_files(run_id: str, folder: str, files: list[Path]) -> None:
+    """Add files to a run that has ended."""
+    client = mlflow.MlflowClient()
+    for file in files:
+        client.log_artifact(run_id, str(file), folder)
+
+
+def workspace_tags() -> dict[str, str]:
+    """Return what ties a run to the code and the DVC stage that it comes from."""
+    return {
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": "yes" if _git("status", "--porcelain", "--untracked-files=no") else "no",
+        "dvc_stage": os.environ.get("DVC_STAGE", ""),
+        "dvc_experiment": os.environ.get("DVC_EXP_NAME", ""),
+        "dvc_baseline": os.environ.get("DVC_EXP_BASELINE_REV", ""),
+    }
+
+
+def _git(*arguments: str) -> str:
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _flatten(sections: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in sections.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,288 @@
+"""The one training loop, on accelerate, and prediction."""
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.swa_utils import AveragedModel
+
+from unroll.config import TrainConfig
+from unroll.corpus import Corpus, Ints, iterate_batches, plan_batches
+from unroll.errors import UnrollError
+from unroll.metrics import score
+from unroll.model import SpanClassifier
+from unroll.progress import Progress
+from unroll.text import UNKNOWN_ID
+
+PREDICTION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What an epoch gave; losses in nats a span. There is no time here: a record is equal in every run."""
+
+    epoch: int
+    loss: float
+    valid_log_loss: float
+    valid_accuracy: float
+    valid_macro_f1: float
+    lr: float
+
+
+OnEpoch = Callable[[EpochRecord, float | None], None]
+
+
+def ignore_epoch(record: EpochRecord, spans_per_second: float | None) -> None:
+    """Listen to nothing."""
+
+
+@dataclass
+class History:
+    """The epochs of a training, and which of them the weights were kept from."""
+
+    epochs: list[EpochRecord] = field(default_factory=list)
+    best_epoch: int = 0
+
+    @property
+    def best(self) -> EpochRecord:
+        """Return the record of the epoch whose weights were kept."""
+        return self.epochs[self.best_epoch - 1]
+
+
+def fit(
+    model: SpanClassifier,
+    corpus: Corpus,
+    train: Ints,
+    valid: Ints,
+    config: TrainConfig,
+    *,
+    seed: int,
+    title: str = "training",
+    on_epoch: OnEpoch = ignore_epoch,
+    checkpoint: Path | None = None,
+    quiet: bool = False,
+) -> History:
+    """Train a model; at the end it holds the weights of its best epoch.
+
+    Two calls with the same arguments on one CPU give the same weights bit for bit, and so does a call that goes on
+    from a checkpoint: every epoch draws from generators seeded by the seed and the epoch alone.
+
+    Args:
+        model: trained in place.
+        corpus: the arrays.
+        train: numbers of the sequences to train on.
+        valid: numbers of the sequences whose accuracy decides which epoch is the best.
+        config: the recipe.
+        seed: of batch order and dropout; the model's first weights are the caller's.
+        title: stands before the progress.
+        on_epoch: called after each epoch with what it gave and the spans trained on each second; the epochs read
+            from a checkpoint are repeated, with None for their speed.
+        checkpoint: file that holds the state after the last finished epoch; where it exists training goes on from it.
+        quiet: show no progress.
+
+    Raises:
+        UnrollError: the loss became infinite or not a number.
+    """
+    accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
+    steps = len(plan_batches(np.diff(corpus.offsets)[train], config.batch_size))
+    optimizer = make_optimizer(model, config)
+    schedule = make_schedule(optimizer, config, steps)
+    averaged = AveragedModel(model, multi_avg_fn=make_average(config.ema)) if config.ema else None
+    drop_rates = word_drop_rates(corpus.tokens_of(train), model.tokens, config).to(accelerator.device)
+    state = TrainState(model, averaged, optimizer, schedule)
+    if checkpoint is not None and checkpoint.is_file():
+        state.load(checkpoint)
+    for record in state.history.epochs:
+        on_epoch(record, None)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    judged = averaged.to(accelerator.device).module if averaged is not None else model
+    spans = len(corpus.spans_of(train))
+    progress = Progress(title, epochs=config.epochs, spans=spans, done=len(state.history.epochs), quiet=quiet)
+
+    for epoch in range(len(state.history.epochs) + 1, config.epochs + 1):
+        if state.is_patience_over(config.patience):
+            break
+        torch.manual_seed(_seed_of(seed, epoch))
+        batches = iterate_batches(corpus, train, config.batch_size, np.random.default_rng([seed, epoch]))
+        wrapped.train()
+        begin, total_loss = time.perf_counter(), 0.0
+        for step, batch in enumerate(batches, start=1):
+            batch = batch.to(accelerator.device)
+            tokens = drop_words(batch.tokens, drop_rates)
+            logits = wrapped(batch.with_tokens(tokens))  # (R, C)
+            loss = functional.cross_entropy(logits.float(), batch.labels, label_smoothing=config.label_smoothing)
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            if config.clip_norm is not None:
+                accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm)
+            optimizer.step()
+            schedule.step()
+            if averaged is not None:
+                averaged.update_parameters(model)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise UnrollError(
+                    f"{title}: the loss is {value} at epoch {epoch}, batch {step} of {steps}; "
+                    f"lower train.lr (now {config.lr}) or set train.clip_norm"
+                )
+            total_loss += value * len(batch.labels)
+            progress.step(len(batch.labels), value)
+        seconds = time.perf_counter() - begin
+
+        probabilities = predict(judged, corpus, valid)
+        scores = score(probabilities, corpus.labels[corpus.spans_of(valid)])
+        record = EpochRecord(
+            epoch=epoch,
+            loss=total_loss / spans,
+            valid_log_loss=scores["log_loss"],
+            valid_accuracy=scores["accuracy"],
+            valid_macro_f1=scores["macro_f1"],
+            lr=schedule.get_last_lr()[0],
+        )
+        state.add(record, judged)
+        if checkpoint is not None:
+            state.save(checkpoint)
+        progress.epoch(record.epoch, record.loss, record.valid_accuracy)
+        on_epoch(record, spans / seconds)
+
+    progress.close()
+    model.load_state_dict(state.best_weights)
+    return state.history
+
+
+def predict(model: nn.Module, corpus: Corpus, sequences: Ints) -> npt.NDArray[np.float32]:
+    """Return the class probabilities of the sequences' spans, in the order of corpus.spans_of(sequences), (R, C)."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    spans, probabilities = [], []
+    with torch.inference_mode():
+        for batch in iterate_batches(corpus, sequences, PREDICTION_BATCH):
+            logits = model(batch.to(device))  # (R, C)
+            probabilities.append(logits.float().softmax(-1).cpu().numpy())
+            spans.append(batch.spans.numpy())
+    model.train(was_training)
+    order = np.empty(len(corpus.row_ids), dtype=np.int64)
+    order[np.concatenate(spans)] = np.arange(sum(map(len, spans)))
+    return np.concatenate(probabilities)[order[corpus.spans_of(sequences)]]
+
+
+def choose_precision(wanted: str) -> str:
+    """Return accelerate's name for a precision: `auto` is bf16 on a CUDA device that has it, fp32 elsewhere."""
+    if wanted == "auto":
+        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    return "no" if wanted == "fp32" else wanted
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return a fused Adam or AdamW: on a CPU its step over a word embedding is about twenty times as fast."""
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int) -> LRScheduler:
+    """Return the learning rate's course over epochs of so many steps (one cycle: Smith and Topin, 2017)."""
+    if config.schedule == "constant":
+        return LambdaLR(optimizer, lambda step: 1.0)
+    total = config.epochs * steps
+    return OneCycleLR(optimizer, config.lr, total_steps=total + 1, pct_start=config.warmup, cycle_momentum=False)
+
+
+def make_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """Return an exponential moving average that forgets faster in its first steps (as in TensorFlow's `num_updates`)."""
+
+    def average(averages: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor | int) -> None:
+        weight = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
+        torch._foreach_lerp_(list(averages), list(values), weight)
+
+    return average
+
+
+def word_drop_rates(tokens: npt.NDArray[np.int32], size: int, config: TrainConfig) -> Tensor:
+    """Return how often each token is read as unknown in training, (V,).
+
+    A word is dropped with the rate `word_dropout`, and besides with a / (a + its count), where a is
+    `rare_word_dropout`: words seen once teach the model to read a word that it does not know (Kiperwasser and
+    Goldberg, 2016, "Simple and accurate dependency parsing using bidirectional LSTM feature representations").
+    """
+    counts = torch.from_numpy(np.bincount(tokens, minlength=size)).float()
+    rare = config.rare_word_dropout / (config.rare_word_dropout + counts).clamp(min=1e-9)
+    return 1 - (1 - config.word_dropout) * (1 - rare)
+
+
+def drop_words(tokens: Tensor, rates: Tensor) -> Tensor:
+    """Replace tokens (B, T) by the unknown token, each with its own rate, (V,)."""
+    return tokens.masked_fill(torch.rand(tokens.shape, device=tokens.device) < rates[tokens], UNKNOWN_ID)
+
+
+class TrainState:
+    """All that a training is after an epoch, to be saved and to go on from."""
+
+    def __init__(
+        self,
+        model: SpanClassifier,
+        averaged: AveragedModel | None,
+        optimizer: torch.optim.Optimizer,
+        schedule: LRScheduler,
+    ) -> None:
+        """Watch over the parts of a training that is about to begin."""
+        self.parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
+        if averaged is not None:
+            self.parts["averaged"] = averaged
+        self.history = History()
+        self.best_weights: dict[str, Tensor] = {}
+
+    def add(self, record: EpochRecord, judged: nn.Module) -> None:
+        """Remember an epoch, and its weights where it is the best so far."""
+        epochs = self.history.epochs
+        epochs.append(record)
+        if not self.best_weights or record.valid_accuracy > self.history.best.valid_accuracy:
+            self.history.best_epoch = record.epoch
+            self.best_weights = copy.deepcopy(judged.state_dict())
+
+    def is_patience_over(self, patience: int | None) -> bool:
+        """Return whether the last `patience` epochs all were worse than the best."""
+        return patience is not None and len(self.history.epochs) - self.history.best_epoch >= patience
+
+    def save(self, path: Path) -> None:
+        """Write the state beside its place and move it there, so that no half file stands under the name."""
+        content = {name: part.state_dict() for name, part in self.parts.items()}
+        content["history"] = [asdict(record) for record in self.history.epochs]
+        content["best_epoch"] = self.history.best_epoch
+        content["best_weights"] = self.best_weights
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".part")
+        torch.save(content, beside)
+        os.replace(beside, path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            UnrollError: the file is damaged.
+        """
+        try:
+            content = torch.load(path, weights_only=True)
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise UnrollError(f"{path}: not a whole checkpoint ({reason}); delete it to begin anew") from None
+        for name, part in self.parts.items():
+            part.load_state_dict(content[name])
+        self.history = History([EpochRecord(**record) for record in content["history"]], content["best_epoch"])
+        self.best_weights = content["best_weights"]
+
+
+def _seed_of(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
