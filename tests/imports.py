@@ -31,7 +31,7 @@ def imported_names(path: Path) -> frozenset[str]:
 def direct_imports(module: str) -> set[str]:
     """Return the modules of the house that a module imports; the package itself does not count."""
     modules = all_modules()
-    return (imported_names(modules[module]) & modules.keys()) - {"unroll", module}
+    return set(imported_names(modules[module]) & modules.keys()) - {"unroll", module}
 
 
 def import_closure(module: str) -> set[str]:

@@ -49,7 +49,8 @@ class Bundle:
 
 def predict_mean(bundles: Sequence[Bundle], texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """Return the mean of several bundles' class probabilities, (len(texts), C)."""
-    return np.mean([bundle.predict(texts) for bundle in bundles], axis=0)
+    mean: npt.NDArray[np.float32] = np.mean([bundle.predict(texts) for bundle in bundles], axis=0)
+    return mean
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:

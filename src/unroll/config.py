@@ -175,7 +175,9 @@ def parse_config(values: dict[str, Any], origin: str = "params.yaml") -> Config:
     sections = {key: value for key, value in values.items() if key not in fixed and _is_task_section(key, value)}
     unlisted = sorted(task_names - sections.keys())
     if unlisted:
-        raise UnrollError(f"{origin}: tasks: {unlisted[0]!r} has no section of its own in the file; add `{unlisted[0]}:`")
+        raise UnrollError(
+            f"{origin}: tasks: {unlisted[0]!r} has no section of its own in the file; add `{unlisted[0]}:`"
+        )
     rest = {key: value for key, value in values.items() if key not in sections}
     try:
         return Config.model_validate({**rest, "task": sections})

@@ -44,6 +44,17 @@ class Corpus:
     labels: Ints
     row_ids: Ints
 
+    def __post_init__(self) -> None:
+        """Check that the arrays fit each other.
+
+        Raises:
+            ValueError: they do not.
+        """
+        per_span = {len(self.starts), len(self.ends), len(self.labels), len(self.row_ids), int(self.span_offsets[-1])}
+        per_sequence = {len(self.folds), len(self.offsets) - 1, len(self.span_offsets) - 1}
+        if len(per_span) > 1 or len(per_sequence) > 1 or self.offsets[-1] != len(self.tokens):
+            raise ValueError("the corpus' arrays do not fit each other")
+
     def __len__(self) -> int:
         """Return the number of sequences."""
         return len(self.folds)
@@ -77,15 +88,10 @@ def load_corpus(folder: Path) -> Corpus:
             arrays[item.name] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise UnrollError(f"{path}: not a whole array file ({error}); run the tokenize stage again") from None
-    corpus = Corpus(**arrays)
-    fits = (
-        len(corpus.offsets) == len(corpus.span_offsets) == len(corpus) + 1
-        and corpus.offsets[-1] == len(corpus.tokens)
-        and corpus.span_offsets[-1] == len(corpus.starts) == len(corpus.ends) == len(corpus.labels) == len(corpus.row_ids)
-    )
-    if not fits:
-        raise UnrollError(f"{folder}: its arrays do not fit each other; run the tokenize stage again")
-    return corpus
+    try:
+        return Corpus(**arrays)
+    except ValueError as error:
+        raise UnrollError(f"{folder}: {error}; run the tokenize stage again") from None
 
 
 @dataclass(frozen=True)
@@ -243,4 +249,5 @@ def _offsets(counts: Ints) -> Ints:
 def _ranges(first: Ints, counts: Ints) -> Ints:
     """Return first[0], first[0] + 1, … (counts[0] numbers), first[1], … end to end."""
     begins = np.cumsum(counts) - counts
-    return np.arange(counts.sum()) + np.repeat(first - begins, counts)
+    numbers: Ints = np.arange(counts.sum()) + np.repeat(first - begins, counts)
+    return numbers

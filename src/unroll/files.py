@@ -14,7 +14,7 @@ from unroll.errors import UnrollError
 
 
 def sha256_of(*paths: Path) -> str:
-    """Return the hexadecimal sha256 over the content of files, or of all files below folders, in order of their names."""
+    """Return the hexadecimal sha256 over files, or over all files below folders, in the order of their names."""
     digest = hashlib.sha256()
     for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
@@ -32,7 +32,7 @@ def sha256_of_file(path: Path) -> str:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a scratch folder beside `path`; it takes that name once the block has ended well, and is removed otherwise."""
+    """Give a scratch folder beside `path`; it takes that name when the block ends well, and is removed otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = _beside(path)
     scratch.mkdir()
@@ -47,7 +47,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Give a scratch path beside `path`; it takes that name once the block has ended well, and is removed otherwise."""
+    """Give a scratch path beside `path`; it takes that name when the block ends well, and is removed otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = _beside(path)
     try:

@@ -1,4 +1,4 @@
-"""One fold of a cross-validation: its vocabulary, its model, its predictions, kept until something they come from changes.
+"""One fold of a cross-validation: vocabulary, model and predictions, kept until something they come from changes.
 
 A room of its own between train.py and the train stage: the stage only says which folds to run.
 """
@@ -22,7 +22,7 @@ from unroll.bundle import Bundle, load_bundle, save_bundle
 from unroll.config import TaskConfig
 from unroll.corpus import TEST_FOLD, Corpus
 from unroll.errors import UnrollError
-from unroll.files import new_file, new_folder, read_json, write_json
+from unroll.files import new_folder, read_json, write_json
 from unroll.metrics import score
 from unroll.model import SpanClassifier
 from unroll.tasks import Task
@@ -68,7 +68,7 @@ class FoldResult:
         return load_bundle(self.folder)
 
     def probabilities(self, part: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Return row ids, (R,), and class probabilities, (R, C), of the rows kept back ("valid") or of the test part."""
+        """Return row ids, (R,), and class probabilities, (R, C), of the rows kept back ("valid") or of "test"."""
         with np.load(self.folder / f"{part}.npz", allow_pickle=False) as content:
             return content["row_ids"], content["probabilities"]
 

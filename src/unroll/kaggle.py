@@ -10,6 +10,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from unroll.errors import UnrollError
 from unroll.files import new_folder
 
@@ -73,7 +75,7 @@ def download_competition(slug: str, into: Path) -> None:
     with new_folder(into) as scratch:
         try:
             client.competition_download_files(slug, path=str(scratch), quiet=False)
-        except Exception as error:
+        except (requests.RequestException, ValueError, OSError) as error:
             raise UnrollError(f"Kaggle: {slug}: {explain(error, slug)}") from None
         archive = scratch / f"{slug}.zip"
         try:

@@ -6,6 +6,7 @@ its own, since a stage only reads and writes and these train.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ def teach_all(cell: str, config: HelloConfig) -> Iterator[Said]:
         yield from teach(cell, config)
 
 
-_PLAIN = {
+_PLAIN: dict[str, Any] = {
     "layers": 1,
     "bidirectional": False,
     "pooling": ("last",),
@@ -84,9 +85,7 @@ _PLAIN = {
 }
 
 
-def _teach(
-    lesson: str, cell: str, model_config: ModelConfig, hello: HelloConfig, config: LessonConfig
-) -> list[Said]:
+def _teach(lesson: str, cell: str, model_config: ModelConfig, hello: HelloConfig, config: LessonConfig) -> list[Said]:
     torch.manual_seed(hello.seed)
     corpus = make_hello_corpus()
     model = SpanClassifier(cell, model_config, tokens=len(LETTERS), classes=len(LETTERS))

@@ -1,6 +1,6 @@
 """The one model: encode a sequence once, read out any span of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from unroll.config import ModelConfig, Pooling
 from unroll.corpus import Batch
 from unroll.errors import UnrollError
 
-CELLS: dict[str, type[nn.RNNBase]] = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
 
 
 class SpanClassifier(nn.Module):
@@ -50,7 +50,9 @@ class SpanClassifier(nn.Module):
         self.head_dropout = nn.Dropout(config.head_dropout)
         pooled = config.hidden * (2 if config.bidirectional else 1) * len(config.pooling)
         if config.head == "none" and pooled != classes:
-            raise UnrollError(f"model.head: none needs a pooled size of {classes}, the number of classes, found {pooled}")
+            raise UnrollError(
+                f"model.head: none needs a pooled size of {classes}, the number of classes, found {pooled}"
+            )
         self.head = nn.Linear(pooled, classes) if config.head == "linear" else nn.Identity()
 
     def forward(self, batch: Batch) -> Tensor:
@@ -63,10 +65,10 @@ class SpanClassifier(nn.Module):
     def encode(self, tokens: Tensor) -> Tensor:
         """Return the hidden states of the last layer, (B, T, D * H), for token numbers (B, T)."""
         if self.embedding is None:
-            inputs = functional.one_hot(tokens, self.tokens).to(self.recurrent.weight_hh_l0.dtype)  # (B, T, E)
+            inputs = functional.one_hot(tokens, self.tokens).to(self.recurrent.all_weights[0][0].dtype)  # (B, T, E)
         else:
             inputs = self.embedding(tokens)  # (B, T, E)
-        hidden, _ = self.recurrent(self.embedding_dropout(inputs))  # (B, T, D * H)
+        hidden: Tensor = self.recurrent(self.embedding_dropout(inputs))[0]  # (B, T, D * H)
         return hidden
 
 

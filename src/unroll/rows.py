@@ -4,6 +4,7 @@ import csv
 import io
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,12 +87,14 @@ def read_raw_text(folder: Path, name: str) -> tuple[Path, str]:
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
                 if name not in archive.namelist():
-                    raise UnrollError(f"{path}: expected {name} inside, found {', '.join(archive.namelist()) or 'nothing'}")
+                    raise UnrollError(
+                        f"{path}: expected {name} inside, found {', '.join(archive.namelist()) or 'nothing'}"
+                    )
                 content = archive.read(name)
         else:
             content = path.read_bytes()
         text = content.decode("utf-8-sig")
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise UnrollError(f"{path}: not a whole zip archive ({error}); download it again") from None
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
@@ -118,16 +121,9 @@ def _read_tables(task: Task, files: TableFiles, folder: Path) -> pd.DataFrame:
     columns = [files.row_id, files.group, files.text]
     train_path, train = _read_table(folder, files.train, files.separator, [*columns, files.label])
     test_path, test = _read_table(folder, files.test, files.separator, columns)
-    labels = pd.Categorical(train[files.label], categories=task.labels).codes.astype(np.int64)
-    _check_rows(
-        train_path,
-        train.assign(_known=labels),
-        {
-            files.label: pandera.Column(
-                str, pandera.Check.isin(task.labels, error=f"one of {', '.join(task.labels)}"), nullable=False
-            )
-        },
-    )
+    in_labels = pandera.Check.isin(task.labels, error=f"one of {', '.join(task.labels)}")
+    _check_rows(train_path, train, {files.label: pandera.Column(str, in_labels)})
+    labels = pd.Index(task.labels).get_indexer(pd.Index(train[files.label])).astype(np.int64)
     parts = []
     for path, table, part_labels, part in (
         (train_path, train, labels, TRAIN),
@@ -146,7 +142,7 @@ def _read_tables(task: Task, files: TableFiles, folder: Path) -> pd.DataFrame:
     shared = set(train[files.group]) & set(test[files.group])
     if shared:
         raise UnrollError(
-            f"{test_path}: {files.group} {min(shared)} stands in {train_path.name} too; groups of the test part must differ"
+            f"{test_path}: {files.group} {min(shared)} stands in {train_path.name} too; its groups must differ"
         )
     wanted = read_sample_submission(task, folder)
     _check_sample(raw_file(folder, files.sample_submission), wanted, rows.loc[rows["part"] == TEST, "row_id"], files)
@@ -160,35 +156,31 @@ def _check_sample(path: Path, wanted: pd.Series, test_ids: pd.Series, files: Tab
     ):
         missing = ids[~ids.isin(others)]
         if len(missing):
-            raise UnrollError(
-                f"{path}: {files.row_id} {missing.iloc[0]} {found} ({len(missing)} such ids); {right}"
-            )
+            raise UnrollError(f"{path}: {files.row_id} {missing.iloc[0]} {found} ({len(missing)} such ids); {right}")
 
 
 def _read_table(folder: Path, name: str, separator: str, columns: Sequence[str]) -> tuple[Path, pd.DataFrame]:
     path, text = read_raw_text(folder, name)
-    try:
-        table = pd.read_csv(
-            io.StringIO(text),
-            sep=separator,
-            quoting=csv.QUOTE_NONE,
-            dtype=str,
-            keep_default_na=False,  # the word "None" is a phrase, not a missing value
-            skip_blank_lines=False,
-        )
-    except pd.errors.ParserError as error:
-        reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
-        raise UnrollError(f"{path}: {reason}; each line needs {len(columns)} fields") from None
-    if list(table.columns) != list(columns):
-        raise UnrollError(
-            f"{path}: line 1: expected the columns {', '.join(columns)}, found {', '.join(map(str, table.columns))}"
-        )
-    if table.empty:
+    text = text.replace("\r\n", "\n")
+    header, *lines = text.removesuffix("\n").split("\n")
+    if header.split(separator) != list(columns):
+        found = ", ".join(header.split(separator))
+        raise UnrollError(f"{path}: line 1: expected the columns {', '.join(columns)}, found {found}")
+    if not lines:
         raise UnrollError(f"{path}: has a header and no rows")
-    short = table.isna().any(axis=1)
-    if short.any():
-        line = int(np.flatnonzero(short)[0]) + 2
-        raise UnrollError(f"{path}: line {line}: has fewer than {len(columns)} fields")
+    for number, line in enumerate(lines, start=2):
+        if line.count(separator) != len(columns) - 1:
+            fields = line.count(separator) + 1
+            raise UnrollError(f"{path}: line {number}: expected {len(columns)} fields, found {fields}")
+    table = pd.read_csv(
+        io.StringIO(text),
+        sep=separator,
+        lineterminator="\n",
+        quoting=csv.QUOTE_NONE,
+        dtype=str,
+        keep_default_na=False,  # the word "None" is a phrase, not a missing value
+        skip_blank_lines=False,
+    )
     return path, table
 
 

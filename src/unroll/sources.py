@@ -1,9 +1,11 @@
 """Where raw files come from: a local folder, Kaggle, or a URL. Each source writes the files as served."""
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import pooch
+import requests
 
 from unroll import kaggle
 from unroll.config import DataConfig
@@ -54,7 +56,7 @@ def download_archive(task: Task, into: Path) -> None:
         try:
             unpack = pooch.Unzip(extract_dir=str(scratch / "archive"))
             pooch.retrieve(url, known_hash=None, path=scratch, fname="archive.zip", processor=unpack, progressbar=True)
-        except Exception as error:
+        except (requests.RequestException, ValueError, OSError, zipfile.BadZipFile) as error:
             raise UnrollError(f"{url}: cannot be downloaded ({' '.join(str(error).split())[:200]})") from None
         folder = scratch / "archive" / inside
         if not folder.is_dir():

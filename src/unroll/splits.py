@@ -28,11 +28,12 @@ def assign_folds(
     found = int(group_numbers.max()) + 1 if len(groups) else 0
     if found < folds:
         raise UnrollError(f"split.folds: {folds} folds need at least as many groups, found {found}")
-    # Only some labels are as many as the folds (a class of four rows and five folds): that is no fault of the user's.
-    _, labels = np.unique(labels, return_inverse=True)
+    # A label of fewer rows than folds cannot be spread: such labels are spread together, with the most frequent one.
+    _, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    numbers = np.where(counts[numbers] < folds, counts.argmax(), numbers)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     assigned = np.full(len(labels), -1, dtype=np.int64)
-    for fold, (_, rows) in enumerate(splitter.split(labels, labels, group_numbers)):
+    for fold, (_, rows) in enumerate(splitter.split(numbers, numbers, group_numbers)):
         assigned[rows] = fold
     return assigned
 

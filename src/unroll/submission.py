@@ -31,7 +31,7 @@ def make_submission(task: Task, row_ids: pd.Series, classes: npt.NDArray[np.int6
         raise UnrollError(f"{task.id_column} {min(missing)}: has no answer ({len(missing)} such ids of {len(wanted)})")
     if surplus:
         raise UnrollError(f"{task.id_column} {min(surplus)}: answered, but the sample submission does not ask for it")
-    if len(classes) and not (0 <= classes.min() and classes.max() < len(task.labels)):
+    if len(classes) and not (classes.min() >= 0 and classes.max() < len(task.labels)):
         raise UnrollError(f"{task.label_column}: an answer is outside the task's {len(task.labels)} labels")
     labels = np.array(task.labels, dtype=object)[answers.loc[wanted].to_numpy()]
     return pd.DataFrame({task.id_column: wanted.to_numpy(), task.label_column: labels})

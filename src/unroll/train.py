@@ -3,6 +3,7 @@
 import copy
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -149,7 +150,7 @@ def fit(
             valid_log_loss=scores["log_loss"],
             valid_accuracy=scores["accuracy"],
             valid_macro_f1=scores["macro_f1"],
-            lr=schedule.get_last_lr()[0],
+            lr=float(schedule.get_last_lr()[0]),
         )
         state.add(record, judged)
         if checkpoint is not None:
@@ -201,7 +202,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: 
 
 
 def make_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Return an exponential moving average that forgets faster in its first steps (as in TensorFlow's `num_updates`)."""
+    """Return an exponential moving average that forgets faster in its first steps (TensorFlow's `num_updates`)."""
 
     def average(averages: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor | int) -> None:
         weight = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
@@ -275,7 +276,7 @@ class TrainState:
         """
         try:
             content = torch.load(path, weights_only=True)
-        except Exception as error:
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UnrollError(f"{path}: not a whole checkpoint ({reason}); delete it to begin anew") from None
         for name, part in self.parts.items():

@@ -3,17 +3,19 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; grey text has contrast on white and on black.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 INK = "#767676"
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 11,
     "svg.fonttype": "none",
@@ -55,7 +57,7 @@ def draw_curves(name: str, title: str, histories: Mapping[str, Sequence[pd.DataF
             axes.plot(mean.index, mean, color=colour, linewidth=2, marker="o", markersize=4, label=cell)
             ends.append(f"{cell} ends at {mean.iloc[-1]:.1f} % and is best at {mean.max():.1f} %")
         axes.set(xlabel="epoch", ylabel="validation accuracy (%)")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", alpha=0.25)
         axes.legend(loc="lower right")
         return Figure(name, title, f"Validation accuracy by epoch: {'; '.join(ends)}.", _svg(canvas))
@@ -84,7 +86,9 @@ def draw_confusion(name: str, title: str, counts: npt.NDArray[np.int64], labels:
         for row in ticks:
             for column in ticks:
                 if counts[row, column]:
-                    text = f"{counts[row, column]:,}" if small else f"{shares[row, column]:.0%}\n{counts[row, column]:,}"
+                    text = (
+                        f"{counts[row, column]:,}" if small else f"{shares[row, column]:.0%}\n{counts[row, column]:,}"
+                    )
                     colour = "black" if shares[row, column] > 0.5 else "white"
                     axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=6 if small else 9)
         canvas.colorbar(image, label="share of the true label (%)", shrink=0.8)
@@ -93,7 +97,7 @@ def draw_confusion(name: str, title: str, counts: npt.NDArray[np.int64], labels:
         row, column = np.unravel_index(wrong.argmax(), wrong.shape)
         alt = (
             f"Confusion matrix of {int(counts.sum()):,} rows, {np.trace(counts) / max(counts.sum(), 1):.1%} right. "
-            f"The most frequent confusion is {labels[row]} read as {labels[column]}, {shares[row, column]:.0%} of its rows."
+            f"Its most frequent confusion: {shares[row, column]:.0%} of {labels[row]} are read as {labels[column]}."
         )
         return Figure(name, title, alt, _svg(canvas))
 

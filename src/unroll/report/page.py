@@ -56,7 +56,9 @@ def render(tasks: Sequence[TaskPart], lessons: Sequence[Lesson], facts: Sequence
         facts: what the page was made from, as (name, value).
     """
     template = files("unroll.report").joinpath("page.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["data_url"] = _data_url
     values: dict[str, Any] = {"tasks": tasks, "lessons": lessons, "facts": facts}
     return environment.from_string(template).render(values)

@@ -14,9 +14,7 @@ def main(task_name: str) -> None:
     """Write data/rows/<task>.parquet."""
     config, task = read_config(paths.PARAMS), load_task(task_name)
     split = config.task[task.name].split
-    rows = read_rows(
-        task, paths.raw(task.name), folds=split.folds, test_share=split.test_share, seed=config.seed
-    )
+    rows = read_rows(task, paths.raw(task.name), folds=split.folds, test_share=split.test_share, seed=config.seed)
     with new_file(paths.rows(task.name)) as scratch:
         rows.to_parquet(scratch, index=False)
     train = int((rows["part"] == TRAIN).sum())

@@ -29,7 +29,9 @@ def main() -> None:
     for part in parts:
         for run in part.runs:
             if run.run_id is not None:
-                shown = [figure.name for figure in part.figures if figure.name.endswith(("curves", f"confusion-{run.name}"))]
+                shown = [
+                    figure.name for figure in part.figures if figure.name.endswith(("curves", f"confusion-{run.name}"))
+                ]
                 tracking.attach_files(run.run_id, "figures", [paths.FIGURES / f"{name}.svg" for name in shown])
     tags = tracking.workspace_tags()
     commit = f"{tags['git_commit'][:12]}{', with changes' if tags['git_dirty'] == 'yes' else ''}"
@@ -49,9 +51,7 @@ def make_part(config: Config, task: Task) -> TaskPart:
         folder = paths.blend(task.name) if name == "blend" else paths.model(task.name, name)
         out_of_fold = pd.read_parquet(folder / "out_of_fold.parquet")
         counts = confusion(out_of_fold[list(task.labels)].to_numpy(), truth[out_of_fold["row_id"]].to_numpy())
-        figures.append(
-            draw_confusion(f"{task.name}-confusion-{name}", f"{name}: confusion", counts, task.label_names)
-        )
+        figures.append(draw_confusion(f"{task.name}-confusion-{name}", f"{name}: confusion", counts, task.label_names))
         if name != "blend":
             tables = [read_json(path)["epochs"] for path in sorted(folder.glob("fold-*/history.json"))]
             histories[name] = [pd.DataFrame(table) for table in tables]
@@ -60,10 +60,17 @@ def make_part(config: Config, task: Task) -> TaskPart:
     source = read_json(paths.raw(task.name) / "source.json")
     submission = read_json(paths.submission_record(task.name))
     known = f", {submission['known_labels']:,} with a label known from training" if submission["known_labels"] else ""
+    train_rows = int((rows["part"] == TRAIN).sum())
     facts = [
         ("Data", source["origin"]),
-        ("Rows", f"{int((rows['part'] == TRAIN).sum()):,} for training, {int((rows['part'] != TRAIN).sum()):,} in the test part"),
-        ("Folds run", f"{len(config.task[task.name].split.run_folds)} of {config.task[task.name].split.folds}, grouped"),
+        (
+            "Rows",
+            f"{train_rows:,} for training, {len(rows) - train_rows:,} in the test part",
+        ),
+        (
+            "Folds run",
+            f"{len(config.task[task.name].split.run_folds)} of {config.task[task.name].split.folds}, grouped",
+        ),
         ("Submission", f"{paths.submission(task.name)}: {submission['rows']:,} rows{known}"),
         ("sha256", submission["sha256"]),
     ]

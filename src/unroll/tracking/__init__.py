@@ -16,7 +16,7 @@ import pandas as pd
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-import mlflow  # noqa: E402  the variable has to be set before
+import mlflow
 
 REQUIREMENTS = ("torch", "torchtext", "numpy", "pandas", "scikit-learn", "pydantic", "pyyaml", "safetensors",
                 "accelerate", "tqdm")  # fmt: skip
@@ -134,7 +134,7 @@ def find_run(experiment: str, bundle_digest: str) -> str | None:
         max_results=1,
         output_format="list",
     )
-    return str(found[0].info.run_id) if found else None  # type: ignore[union-attr]
+    return str(found[0].info.run_id) if found else None
 
 
 def attach_files(run_id: str, folder: str, files: list[Path]) -> None:

@@ -7,12 +7,12 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from unroll.bundle import load_bundle, predict_mean
 
 
-class TextClassifier(PythonModel):  # type: ignore[misc]
+class TextClassifier(PythonModel):
     """Averages the bundles that it was logged with."""
 
     def load_context(self, context: Any) -> None:
@@ -33,8 +33,12 @@ class TextClassifier(PythonModel):  # type: ignore[misc]
         probabilities = predict_mean(self.bundles, texts)  # (R, C)
         labels = self.bundles[0].labels
         best = probabilities.argmax(1)
-        answer = pd.DataFrame({"label": [labels[number] for number in best], "probability": probabilities.max(1).astype(float)})
-        return answer.assign(**{f"p_{label}": probabilities[:, column].astype(float) for column, label in enumerate(labels)})
+        answer = pd.DataFrame(
+            {"label": [labels[number] for number in best], "probability": probabilities.max(1).astype(float)}
+        )
+        return answer.assign(
+            **{f"p_{label}": probabilities[:, column].astype(float) for column, label in enumerate(labels)}
+        )
 
 
 set_model(TextClassifier())

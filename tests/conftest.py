@@ -1,0 +1,101 @@
+"""What all tests share: fixed seeds, one thread, and small tasks, settings and corpora."""
+
+import os
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["DVC_NO_ANALYTICS"] = "true"
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+
+from unroll.config import Config, ModelConfig, TaskConfig, TrainConfig, parse_config, read_config
+from unroll.corpus import Corpus, build_corpus, place_rows
+from unroll.text import Vocabulary, build_vocabulary
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seeds() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    AcceleratorState._reset_state(reset_partial_state=True)  # a process keeps its first precision otherwise
+
+
+@pytest.fixture(scope="session")
+def config() -> Config:
+    """The project's own params.yaml."""
+    return read_config(ROOT / "params.yaml")
+
+
+@pytest.fixture
+def changed_config() -> Callable[[str, object], Config]:
+    """The project's own params.yaml with one value changed, named by its path, as in "sentiment.train.lr"."""
+
+    def change(path: str, value: object) -> Config:
+        values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        *sections, key = path.split(".")
+        place = values
+        for section in sections:
+            place = place[section]
+        place[key] = value
+        return parse_config(values)
+
+    return change
+
+
+@pytest.fixture
+def small_model() -> ModelConfig:
+    """A model of a few hundred weights that uses every pooling."""
+    return ModelConfig(
+        embedding=5, hidden=4, layers=1, bidirectional=True, pooling=("first", "last", "mean", "max"), head="linear",
+        embedding_dropout=0.2, layer_dropout=0.0, head_dropout=0.2,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def plain_recipe() -> TrainConfig:
+    """Adam at a constant rate and nothing else."""
+    return TrainConfig(
+        epochs=3, batch_size=4, optimizer="adam", lr=0.01, weight_decay=0.0, schedule="constant", warmup=0.0,
+        clip_norm=1.0, label_smoothing=0.0, word_dropout=0.0, rare_word_dropout=0.0, ema=0.0, patience=None,
+        precision="fp32",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def full_recipe(plain_recipe: TrainConfig) -> TrainConfig:
+    """Everything that a recipe can have."""
+    return plain_recipe.model_copy(
+        update={"schedule": "one_cycle", "warmup": 0.3, "label_smoothing": 0.1, "word_dropout": 0.1,
+                "rare_word_dropout": 0.5, "ema": 0.9, "optimizer": "adamw", "weight_decay": 0.01}
+    )  # fmt: skip
+
+
+SENTENCES = (
+    ("a very good film", 4), ("very good", 4), ("not a good film", 1), ("a good film", 3), ("not", 2),
+    ("a very bad film", 0), ("bad", 1), ("film", 2),
+)  # fmt: skip
+GROUPS = ("1", "1", "2", "2", "2", "3", "3", "3")
+
+
+@pytest.fixture
+def small_corpus() -> tuple[Corpus, Vocabulary]:
+    """Three sentences with their phrases, each sentence a fold of its own."""
+    rows = [text.split() for text, _ in SENTENCES]
+    sequences, spans = place_rows(rows, GROUPS)
+    vocabulary = build_vocabulary(sequences)
+    labels = np.array([label for _, label in SENTENCES])
+    return build_corpus(vocabulary, sequences, np.array([0, 1, 2]), spans, labels, np.arange(100, 108)), vocabulary
+
+
+@pytest.fixture
+def task_config(config: Config, small_model: ModelConfig, plain_recipe: TrainConfig) -> TaskConfig:
+    """The sentiment section with a small model and a plain recipe."""
+    return config.task["sentiment"].model_copy(update={"model": small_model, "train": plain_recipe})

@@ -1,0 +1,136 @@
+"""The rules that keep the house from drifting, read from the source itself."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from imports import SOURCE, all_modules, direct_imports, import_closure, imported_names
+from unroll.config import Config
+from unroll.model import CELLS
+
+ROOT = SOURCE.parent
+LAYERS = (
+    {"errors", "config", "files", "progress", "paths"},
+    {"tasks", "text", "splits", "metrics", "cells"},
+    {"kaggle", "model", "corpus", "rows", "submission"},
+    {"sources", "blend", "train", "bundle", "folds", "lessons", "tracking", "report", "workspace"},
+    {"stages", "cli"},
+)
+SINGLE_IMPORTERS = {
+    "kaggle": "unroll.kaggle",
+    "kagglesdk": "unroll.kaggle",
+    "torchtext": "unroll.text",
+    "mlflow": "unroll.tracking",
+    "matplotlib": "unroll.report",
+    "jinja2": "unroll.report",
+}
+NO_DEPENDENCY = {
+    "unroll.config",  # it holds no default values; params.yaml does, and DVC sees them change
+    "unroll.tracking",  # it changes no output
+    "unroll.stages",  # it holds a docstring
+}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def layer(module: str) -> int:
+    return next(number for number, rooms in enumerate(LAYERS) if room(module) in rooms)
+
+
+def house() -> list[str]:
+    return [name for name in all_modules() if name != "unroll"]
+
+
+@pytest.mark.parametrize("module", house())
+def test_imports_go_down_or_stay_on_their_floor(module: str) -> None:
+    for imported in direct_imports(module):
+        assert layer(imported) <= layer(module), f"{module} imports {imported}, which stands above it"
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    for module in house():
+        for imported in direct_imports(module) - {module}:
+            if room(imported) != room(module):
+                assert module not in import_closure(imported), f"{module} and {imported} import each other"
+
+
+@pytest.mark.parametrize("module", house())
+def test_stages_and_commands_alone_know_paths(module: str) -> None:
+    if layer(module) == len(LAYERS) - 1 or module == "unroll.paths":
+        return
+    assert "unroll.paths" not in direct_imports(module)
+    tree = ast.parse(all_modules()[module].read_text(encoding="utf-8"))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    assert not [text for text in texts if text.startswith(("data/", "reports/", "models/"))]
+
+
+@pytest.mark.parametrize("library", SINGLE_IMPORTERS)
+def test_a_library_has_one_importer(library: str) -> None:
+    importers = {
+        module
+        for module, path in all_modules().items()
+        if any(name.split(".")[0] == library for name in imported_names(path))
+    }
+    assert importers, f"nothing imports {library}"
+    home = SINGLE_IMPORTERS[library]
+    assert all(name == home or name.startswith(f"{home}.") for name in importers), importers
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> dict[str, dict[str, object]]:
+    content = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    return {name: stage.get("do", stage) for name, stage in content["stages"].items()}
+
+
+STAGES = [name.rpartition(".")[2] for name in all_modules() if name.startswith("unroll.stages.")]
+
+
+def test_every_stage_module_is_a_stage(pipeline: dict[str, dict[str, object]]) -> None:
+    assert set(pipeline) == set(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stages_deps_are_the_modules_it_imports(pipeline: dict[str, dict[str, object]], stage: str) -> None:
+    deps = {str(dep) for dep in pipeline[stage]["deps"] if str(dep).startswith("src/")}  # type: ignore[attr-defined]
+    closure = import_closure(f"unroll.stages.{stage}")
+    exempt = {name for name in closure for free in NO_DEPENDENCY if name == free or name.startswith("unroll.tracking.")}
+    expected = {str(all_modules()[name].relative_to(ROOT)) for name in closure - exempt}
+    if "unroll.report.page" in closure:
+        expected.add("src/unroll/report/page.html")
+    if "src/unroll/tasks" in deps:  # a stage over all tasks
+        expected = {name for name in expected if not name.startswith("src/unroll/tasks/")} | {"src/unroll/tasks"}
+    elif "load_task" in all_modules()[f"unroll.stages.{stage}"].read_text(encoding="utf-8"):
+        variable = "key" if stage == "download" else "item.task"
+        expected.add(f"src/unroll/tasks/${{{variable}}}.py")
+    assert deps == expected
+
+
+def test_a_stages_params_are_sections_that_exist(pipeline: dict[str, dict[str, object]], config: Config) -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for stage in pipeline.values():
+        for name in stage["params"]:  # type: ignore[attr-defined]
+            for task in config.tasks:
+                place = values
+                for key in name.replace("${item.task}", task).split("."):
+                    place = place[key]
+
+
+def test_the_pipelines_tasks_and_cells_are_those_of_the_settings(config: Config) -> None:
+    content = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    assert content["vars"][0]["raw"].keys() == set(config.tasks)
+    assert content["stages"]["train"]["matrix"] == {"task": "${tasks}", "cell": "${cells}"}
+    assert set(config.cells) == CELLS.keys()
+
+
+def test_importing_the_library_does_nothing(tmp_path: Path) -> None:
+    modules = [name for name in house() if not name.endswith("scoring")]
+    subprocess.run(
+        [sys.executable, "-c", f"import {', '.join(modules)}"], cwd=tmp_path, check=True, capture_output=True
+    )
+    assert list(tmp_path.iterdir()) == []

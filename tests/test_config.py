@@ -1,0 +1,62 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from unroll.config import Config, read_config
+from unroll.errors import UnrollError
+
+Change = Callable[[str, object], Config]
+
+
+def test_the_projects_own_settings_are_accepted_and_frozen(config: Config) -> None:
+    assert set(config.tasks) <= config.task.keys()
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 2
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("sentiment.train.learning_rate", 0.1, ["sentiment.train.learning_rate", "unknown key", "lr"]),
+        ("sentimint", 3, ["sentimint", "unknown key", "seed, data"]),
+        ("surnames.train.lr", -1, ["surnames.train.lr", "found -1", "greater than 0"]),
+        ("surnames.train.lr", "fast", ["surnames.train.lr", "found 'fast'", "number"]),
+        ("sentiment.model.pooling", ["mean", "median"], ["sentiment.model.pooling.1", "found 'median'", "'max'"]),
+        ("sentiment.model.pooling", ["mean", "mean"], ["sentiment.model", "each pooling stands once"]),
+        ("sentiment.split.run_folds", [0, 5], ["sentiment.split", "from 0 to 4"]),
+        ("sentiment.model.bidirectional", "yes", ["sentiment.model.bidirectional", "found 'yes'", "boolean"]),
+        ("cells", ["RNN", "Transformer"], ["cells.1", "found 'Transformer'", "'GRU'"]),
+        ("data.source", "s3", ["data.source", "found 's3'", "'kaggle'"]),
+        ("tasks", ["sentiment", "toxicity"], ["'toxicity'", "no section"]),
+        ("seed", 1.5, ["seed", "found 1.5", "integer"]),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_key_what_was_found_and_what_is_allowed(
+    changed_config: Change, path: str, value: object, told: list[str]
+) -> None:
+    with pytest.raises(UnrollError) as error:
+        changed_config(path, value)
+    for words in ["params.yaml", *told]:
+        assert words in str(error.value)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("seed: 1\ntasks: []\n")
+    with pytest.raises(UnrollError, match=r"params.yaml: data: missing"):
+        read_config(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [("seed: [1", "not readable as YAML"), ("- 1", "expected sections"), (b"\xff\xfe", "YAML")]
+)
+def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path, content: str | bytes, told: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UnrollError, match=told):
+        read_config(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnrollError, match=r"params.yaml: no such file"):
+        read_config(tmp_path / "params.yaml")

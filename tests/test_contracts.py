@@ -1,0 +1,117 @@
+"""What holds for every cell on every task: one table of cases runs the same contract over all of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from unroll.bundle import Bundle, load_bundle, save_bundle
+from unroll.config import Config, ModelConfig, TrainConfig
+from unroll.corpus import Corpus, build_corpus, iterate_batches, place_rows
+from unroll.lessons import make_hello_corpus
+from unroll.model import CELLS, SpanClassifier
+from unroll.rows import TRAIN, read_rows
+from unroll.tasks import load_task
+from unroll.tasks.hello import LETTERS
+from unroll.text import Vocabulary, build_vocabulary, get_tokenizer
+from unroll.train import fit, predict
+
+SAMPLE = Path(__file__).parents[1] / "data/sample"
+KINDS = ("hello", "surnames", "sentiment phrase", "sentiment sentence")
+
+
+@dataclass(frozen=True)
+class Case:
+    corpus: Corpus
+    vocabulary: Vocabulary
+    classes: int
+    model: SpanClassifier
+    shape: ModelConfig
+    cell: str
+    kind: str
+
+
+@pytest.fixture(scope="module")
+def sample_rows() -> dict[str, pd.DataFrame]:
+    tables = {}
+    for name in ("sentiment", "surnames"):
+        task = load_task(name)
+        rows = read_rows(task, SAMPLE / task.folder, folds=2, test_share=0.0, seed=1)
+        tables[name] = rows[rows["part"] == TRAIN]
+    return tables
+
+
+@pytest.fixture(params=[(cell, kind) for cell in CELLS for kind in KINDS], ids="-".join)
+def case(request: pytest.FixtureRequest, sample_rows: dict[str, pd.DataFrame], config: Config) -> Case:
+    cell, kind = request.param
+    if kind == "hello":
+        shape = config.task["surnames"].model.model_copy(update={"embedding": None, "hidden": 5, "layers": 1})
+        vocabulary = Vocabulary(("<unk>", *LETTERS))
+        corpus, classes = make_hello_corpus(), len(LETTERS)
+    else:
+        name, _, context = kind.partition(" ")
+        text = config.task[name].text
+        shape = config.task[name].model.model_copy(update={"hidden": 16, "embedding": 12})
+        rows = sample_rows[name].groupby("label").head(12).sort_index()
+        groups = rows["group"].tolist() if context == "sentence" else None
+        sequences, spans = place_rows([get_tokenizer(text)(row) for row in rows["text"]], groups)
+        vocabulary = build_vocabulary(sequences)
+        labels, row_ids = rows["label"].to_numpy(), rows["row_id"].to_numpy()
+        corpus = build_corpus(vocabulary, sequences, np.zeros(len(sequences), int), spans, labels, row_ids)
+        classes = len(load_task(name).labels)
+    torch.manual_seed(1)
+    model = SpanClassifier(cell, shape, len(vocabulary), classes)
+    return Case(corpus, vocabulary, classes, model, shape, cell, kind)
+
+
+def test_shapes_logits_for_every_span(case: Case) -> None:
+    for batch in iterate_batches(case.corpus, np.arange(len(case.corpus)), 8):
+        assert batch.tokens.shape[0] <= 8
+        assert case.model(batch).shape == (len(batch.labels), case.classes)
+        width = case.model.recurrent.hidden_size * 2
+        assert case.model.encode(batch.tokens).shape == (*batch.tokens.shape, width)
+
+
+def test_probabilities_are_probabilities_and_evaluation_is_deterministic(case: Case) -> None:
+    everything = np.arange(len(case.corpus))
+    first = predict(case.model, case.corpus, everything)
+    np.testing.assert_allclose(first.sum(1), 1, rtol=1e-5)
+    assert (first == predict(case.model, case.corpus, everything)).all()
+    assert case.model.training, "prediction leaves the model as it was"
+    batch = next(iterate_batches(case.corpus, everything, 8))
+    assert not torch.equal(case.model(batch), case.model(batch)), "dropout is on in training"
+
+
+def test_what_stands_beside_a_sequence_in_its_batch_changes_nothing(case: Case) -> None:
+    everything = np.arange(len(case.corpus))
+    together = predict(case.model, case.corpus, everything)
+    alone = np.concatenate([predict(case.model, case.corpus, everything[[number]]) for number in everything])
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
+
+
+def test_it_learns_eight_rows_by_heart(case: Case, plain_recipe: TrainConfig) -> None:
+    chosen = np.unique(np.linspace(0, len(case.corpus) - 1, 8).astype(int))
+    labels = case.corpus.labels[case.corpus.spans_of(chosen)]
+    history = fit(
+        case.model, case.corpus, chosen, chosen, plain_recipe.model_copy(update={"epochs": 120}), seed=1, quiet=True
+    )
+    found = predict(case.model, case.corpus, chosen).argmax(1)
+    assert history.best.valid_accuracy == (found == labels).mean() == 1
+    assert len(set(labels)) > 1, "one label alone needs no learning"
+
+
+def test_a_saved_and_loaded_model_is_equal(case: Case, config: Config, tmp_path: Path) -> None:
+    text = config.task["surnames" if case.kind in ("hello", "surnames") else "sentiment"].text
+    names = tuple(f"label {number}" for number in range(case.classes))
+    bundle = Bundle("task", case.cell, names, names, text, case.shape, case.vocabulary, case.model)
+    save_bundle(tmp_path, bundle)
+    loaded = load_bundle(tmp_path)
+    everything = np.arange(len(case.corpus))
+    assert (predict(loaded.model, case.corpus, everything) == predict(case.model, case.corpus, everything)).all()
+    texts = ["hell", "a good film", "", "ñ"]
+    assert (loaded.predict(texts) == bundle.predict(texts)).all()
+    assert loaded.vocabulary == case.vocabulary
+    assert (loaded.labels, loaded.text, loaded.shape) == (bundle.labels, bundle.text, bundle.shape)

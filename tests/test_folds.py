@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from unroll.config import TaskConfig, TrainConfig
+from unroll.corpus import Corpus
+from unroll.errors import UnrollError
+from unroll.folds import FoldResult, Material, collect_folds, fold_key, score_folds, train_fold
+from unroll.tasks import load_task
+from unroll.text import Vocabulary
+
+TASK = load_task("sentiment")
+LABELS = list(TASK.labels)
+
+
+@pytest.fixture
+def material(small_corpus: tuple[Corpus, Vocabulary]) -> Material:
+    corpus, vocabulary = small_corpus
+    return Material(corpus, "digest", vocabulary, None)
+
+
+def run(fold: int, material: Material, config: TaskConfig, cache: Path) -> FoldResult:
+    return train_fold(TASK, "GRU", fold, material, config, seed=1, cache=cache)
+
+
+def test_a_token_that_the_folds_training_rows_lack_is_unknown_in_it(
+    material: Material, task_config: TaskConfig, tmp_path: Path
+) -> None:
+    tokens = run(2, material, task_config, tmp_path).bundle.vocabulary.tokens
+    assert "bad" in material.vocabulary.tokens
+    assert "bad" not in tokens
+    assert "good" in tokens
+
+
+def test_a_bundle_reads_a_row_kept_back_as_the_fold_did(
+    material: Material, task_config: TaskConfig, tmp_path: Path
+) -> None:
+    result = run(2, material, task_config, tmp_path)
+    row_ids, probabilities = result.probabilities("valid")
+    assert row_ids.tolist() == [105, 106, 107]
+    np.testing.assert_allclose(result.bundle.predict(["a very bad film"])[0], probabilities[0], atol=1e-6)
+
+
+def test_a_finished_fold_is_not_trained_again(material: Material, task_config: TaskConfig, tmp_path: Path) -> None:
+    first = run(0, material, task_config, tmp_path)
+    (first.folder / "mark").touch()
+    told: list[float | None] = []
+    again = train_fold(
+        TASK, "GRU", 0, material, task_config, seed=1, cache=tmp_path,
+        on_epoch=lambda record, speed: told.append(speed),
+    )  # fmt: skip
+    assert (again.folder / "mark").exists()
+    assert told == [None] * task_config.train.epochs
+    assert not list(tmp_path.rglob("checkpoint.pt"))
+
+
+def test_the_key_of_a_fold_changes_with_all_that_it_comes_from(
+    material: Material, task_config: TaskConfig, plain_recipe: TrainConfig
+) -> None:
+    def key(**changed: object) -> str:
+        parts = {"cell": "GRU", "fold": 0, "material": material, "config": task_config, "seed": 1, **changed}
+        return fold_key(TASK, **parts)  # type: ignore[arg-type]
+
+    other_recipe = task_config.model_copy(update={"train": plain_recipe.model_copy(update={"lr": 0.02})})
+    other_material = Material(material.corpus, "another digest", material.vocabulary, None)
+    keys = {key(), key(cell="RNN"), key(fold=1), key(seed=2), key(config=other_recipe), key(material=other_material)}
+    assert len(keys) == 6
+    assert key() == key()
+
+
+def test_pretrained_vectors_start_the_embedding_and_must_fit_it(
+    small_corpus: tuple[Corpus, Vocabulary], task_config: TaskConfig, plain_recipe: TrainConfig, tmp_path: Path
+) -> None:
+    corpus, vocabulary = small_corpus
+    vectors = np.full((len(vocabulary), 5), 7, dtype=np.float32)
+    vectors[vocabulary.tokens.index("film")] = np.nan
+    still = task_config.model_copy(update={"train": plain_recipe.model_copy(update={"lr": 1e-9, "epochs": 1})})
+    bundle = run(0, Material(corpus, "vectors", vocabulary, vectors), still, tmp_path).bundle
+    assert bundle.model.embedding is not None
+    weight = bundle.model.embedding.weight
+    found = {token: bool((weight[number] > 6.9).all()) for number, token in enumerate(bundle.vocabulary.tokens)}
+    assert found["good"]
+    assert not found["film"]
+    with pytest.raises(UnrollError, match=r"sentiment.model.embedding: found 5, but the vectors have 6 numbers"):
+        run(0, Material(corpus, "wrong", vocabulary, np.zeros((len(vocabulary), 6), np.float32)), task_config, tmp_path)
+
+
+def test_out_of_fold_tables_stack_folds_and_test_tables_average_them(
+    material: Material, task_config: TaskConfig, tmp_path: Path
+) -> None:
+    results = [run(fold, material, task_config, tmp_path) for fold in (0, 1, 2)]
+    table = collect_folds(results, "valid", LABELS)
+    assert table["row_id"].tolist() == list(range(100, 108))
+    assert table["fold"].tolist() == [0, 0, 1, 1, 1, 2, 2, 2]
+    truth = pd.Series([4, 4, 1, 3, 2, 0, 1, 2], index=range(100, 108))
+    scores = score_folds(results, truth)
+    right = table[LABELS].to_numpy().argmax(1) == truth.to_numpy()
+    assert [score["accuracy"] for score in scores] == [right[:2].mean(), right[2:5].mean(), right[5:].mean()]
+
+    for number, result in enumerate(results):
+        np.savez(result.folder / "test.npz", row_ids=[9, 8], probabilities=np.full((2, 5), number / 10))
+    test = collect_folds(results, "test", LABELS)
+    assert test["row_id"].tolist() == [8, 9]
+    np.testing.assert_allclose(test[LABELS], 0.1)

@@ -1,0 +1,89 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from unroll.config import ModelConfig, Pooling
+from unroll.corpus import Corpus, iterate_batches
+from unroll.errors import UnrollError
+from unroll.model import CELLS, SpanClassifier, pool_spans
+from unroll.text import Vocabulary
+
+POOLINGS: tuple[Pooling, ...] = ("first", "last", "mean", "max")
+
+
+def pool_by_loop(hidden: Tensor, spans: list[tuple[int, int, int]], pooling: tuple[Pooling, ...]) -> Tensor:
+    rows = []
+    for sequence, start, end in spans:
+        states = hidden[sequence, start:end]
+        kinds = {"first": states[0], "last": states[-1], "mean": states.mean(0), "max": states.max(0).values}
+        rows.append(torch.cat([kinds[kind] for kind in pooling]))
+    return torch.stack(rows)
+
+
+@given(st.integers(1, 3), st.integers(1, 17), st.data())
+@settings(max_examples=60, deadline=None)
+def test_span_pooling_equals_a_plain_loop_in_values_and_gradients(batch: int, length: int, data: st.DataObject) -> None:
+    spans = [(b, s, e) for b in range(batch) for s in range(length) for e in range(s + 1, length + 1)]
+    chosen = data.draw(st.lists(st.sampled_from(spans), min_size=1, max_size=30))
+    count = data.draw(st.integers(1, 4))
+    pooling = data.draw(st.sampled_from(list(itertools.permutations(POOLINGS, count))))
+    hidden = torch.randn(batch, length, 3, dtype=torch.float64, requires_grad=True)
+    found = pool_spans(hidden, *torch.tensor(chosen).T.unbind(), pooling=pooling)
+    expected = pool_by_loop(hidden, chosen, pooling)
+    torch.testing.assert_close(found, expected)
+    seed = torch.randn_like(expected)
+    gradients = [torch.autograd.grad((result * seed).sum(), hidden)[0] for result in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_every_span_of_a_long_sequence_is_pooled_right() -> None:
+    hidden = torch.randn(1, 70, 2)
+    spans = [(0, start, end) for start in range(70) for end in range(start + 1, 71)]
+    torch.testing.assert_close(
+        pool_spans(hidden, *torch.tensor(spans).T.unbind(), pooling=POOLINGS),
+        pool_by_loop(hidden, spans, POOLINGS),
+        rtol=0,
+        atol=1e-5,
+    )
+
+
+def test_a_mean_over_bf16_states_is_summed_in_fp32() -> None:
+    hidden = torch.ones(1, 1000, 1, dtype=torch.bfloat16)
+    pooled = pool_spans(hidden, torch.tensor([0]), torch.tensor([998]), torch.tensor([1000]), ("mean",))
+    assert pooled.dtype == torch.bfloat16
+    assert pooled.item() == 1
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_one_hot_input_equals_a_fixed_identity_embedding(
+    cell: str, small_model: ModelConfig, small_corpus: tuple[Corpus, Vocabulary]
+) -> None:
+    corpus, vocabulary = small_corpus
+    one_hot = SpanClassifier(cell, small_model.model_copy(update={"embedding": None}), len(vocabulary), 5).eval()
+    embedded = SpanClassifier(
+        cell, small_model.model_copy(update={"embedding": len(vocabulary)}), len(vocabulary), 5
+    ).eval()
+    embedded.load_state_dict(one_hot.state_dict() | {"embedding.weight": torch.eye(len(vocabulary))})
+    for batch in iterate_batches(corpus, np.arange(3), 3):
+        torch.testing.assert_close(one_hot(batch), embedded(batch))
+
+
+def test_without_a_head_the_pooled_states_are_the_logits(
+    small_model: ModelConfig, small_corpus: tuple[Corpus, Vocabulary]
+) -> None:
+    corpus, vocabulary = small_corpus
+    config = small_model.model_copy(update={"head": "none", "pooling": ("last",), "bidirectional": False})
+    model = SpanClassifier("RNN", config, len(vocabulary), classes=4).eval()
+    for batch in iterate_batches(corpus, np.arange(3), 3):
+        hidden = model.encode(batch.tokens)
+        torch.testing.assert_close(model(batch), hidden[batch.sequence, batch.end - 1])
+
+
+def test_no_head_and_a_pooled_size_that_is_not_the_number_of_classes_is_refused(small_model: ModelConfig) -> None:
+    with pytest.raises(UnrollError, match=r"model.head: none needs a pooled size of 5.*found 32"):
+        SpanClassifier("RNN", small_model.model_copy(update={"head": "none"}), 7, 5)

@@ -1,0 +1,136 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unroll.config import ModelConfig, TrainConfig
+from unroll.corpus import Corpus
+from unroll.errors import UnrollError
+from unroll.model import CELLS, SpanClassifier
+from unroll.text import UNKNOWN_ID, Vocabulary
+from unroll.train import EpochRecord, History, drop_words, fit, word_drop_rates
+
+TRAIN, VALID = np.array([0, 1]), np.array([2])
+Small = tuple[Corpus, Vocabulary]
+
+
+@pytest.fixture
+def train(small_corpus: Small, small_model: ModelConfig) -> Callable[..., tuple[SpanClassifier, History]]:
+    corpus, vocabulary = small_corpus
+
+    def run(config: TrainConfig, cell: str = "LSTM", seed: int = 1, **more: object) -> tuple[SpanClassifier, History]:
+        torch.manual_seed(seed)
+        model = SpanClassifier(cell, small_model, len(vocabulary), 5)
+        history = fit(model, corpus, TRAIN, VALID, config, seed=seed, quiet=True, **more)  # type: ignore[arg-type]
+        return model, history
+
+    return run
+
+
+Train = Callable[..., tuple[SpanClassifier, History]]
+
+
+def assert_equal_weights(one: SpanClassifier, other: SpanClassifier) -> None:
+    for (name, weight), expected in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(weight, expected), name
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_two_runs_are_equal_bit_for_bit_and_another_seed_is_not(
+    train: Train, full_recipe: TrainConfig, cell: str
+) -> None:
+    one, history = train(full_recipe, cell)
+    torch.rand(7)  # what was drawn before does not matter
+    two, again = train(full_recipe, cell)
+    assert_equal_weights(one, two)
+    assert history == again
+    other, _ = train(full_recipe, cell, seed=2)
+    with pytest.raises(AssertionError):
+        assert_equal_weights(one, other)
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    train: Train, full_recipe: TrainConfig, tmp_path: Path
+) -> None:
+    recipe = full_recipe.model_copy(update={"epochs": 5})
+    whole, history = train(recipe)
+
+    def stop_after_two(record: EpochRecord, spans_per_second: float | None) -> None:
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    checkpoint = tmp_path / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, on_epoch=stop_after_two, checkpoint=checkpoint)
+    told: list[tuple[int, bool]] = []
+    resumed, resumed_history = train(
+        recipe, checkpoint=checkpoint, on_epoch=lambda record, speed: told.append((record.epoch, speed is None))
+    )
+    assert told == [(1, True), (2, True), (3, False), (4, False), (5, False)]
+    assert resumed_history == history
+    assert_equal_weights(whole, resumed)
+
+
+def test_a_damaged_checkpoint_is_refused(train: Train, plain_recipe: TrainConfig, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    train(plain_recipe, checkpoint=checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:500])
+    with pytest.raises(UnrollError, match=r"checkpoint.pt: not a whole checkpoint"):
+        train(plain_recipe, checkpoint=checkpoint)
+
+
+def test_the_weights_kept_are_those_of_the_best_epoch(train: Train, plain_recipe: TrainConfig, tmp_path: Path) -> None:
+    model, history = train(plain_recipe.model_copy(update={"epochs": 12, "lr": 0.05}))
+    accuracies = [record.valid_accuracy for record in history.epochs]
+    assert history.best_epoch == accuracies.index(max(accuracies)) + 1 < 12, (
+        "the test needs a best epoch before the last"
+    )
+    shorter, _ = train(plain_recipe.model_copy(update={"epochs": history.best_epoch, "lr": 0.05}))
+    assert_equal_weights(model, shorter)
+
+
+def test_patience_ends_a_training_early(train: Train, plain_recipe: TrainConfig) -> None:
+    _, history = train(plain_recipe.model_copy(update={"epochs": 50, "patience": 3, "lr": 0.05}))
+    assert len(history.epochs) == history.best_epoch + 3 < 50
+
+
+def test_a_loss_that_is_not_a_number_stops_with_where(train: Train, plain_recipe: TrainConfig) -> None:
+    with pytest.raises(
+        UnrollError, match=r"the loss is nan at epoch \d+, batch \d+ of 1; lower train.lr \(now 1e\+20\)"
+    ):
+        train(plain_recipe.model_copy(update={"epochs": 30, "lr": 1e20, "clip_norm": None}), cell="RNN")
+
+
+def test_a_one_cycle_rate_rises_and_falls_to_nothing(train: Train, plain_recipe: TrainConfig) -> None:
+    _, history = train(plain_recipe.model_copy(update={"epochs": 10, "schedule": "one_cycle", "warmup": 0.3}))
+    rates = [record.lr for record in history.epochs]
+    top = rates.index(max(rates))
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert max(rates) == pytest.approx(0.01, rel=0.05)
+    assert rates[-1] < 0.0005
+
+
+def test_weights_averaged_over_steps_differ_from_the_last_ones(train: Train, plain_recipe: TrainConfig) -> None:
+    last, _ = train(plain_recipe.model_copy(update={"epochs": 1, "batch_size": 1}))
+    averaged, _ = train(plain_recipe.model_copy(update={"epochs": 1, "batch_size": 1, "ema": 0.5}))
+    with pytest.raises(AssertionError):
+        assert_equal_weights(last, averaged)
+
+
+def test_bf16_trains(train: Train, plain_recipe: TrainConfig) -> None:
+    _, history = train(plain_recipe.model_copy(update={"precision": "bf16", "epochs": 40}))
+    assert history.epochs[-1].loss < history.epochs[0].loss / 1.5
+
+
+def test_rare_words_are_dropped_more_often(plain_recipe: TrainConfig) -> None:
+    recipe = plain_recipe.model_copy(update={"word_dropout": 0.1, "rare_word_dropout": 0.5})
+    rates = word_drop_rates(np.array([1, 2, 2, 2, 2]), 4, recipe)
+    assert rates[1].item() == pytest.approx(1 - 0.9 * (1 - 0.5 / 1.5))
+    assert rates[2].item() == pytest.approx(1 - 0.9 * (1 - 0.5 / 4.5))
+    tokens = torch.tensor([[1, 2]]).expand(4000, 2)
+    dropped = (drop_words(tokens, rates) == UNKNOWN_ID).float().mean(0)
+    torch.testing.assert_close(dropped, rates[[1, 2]], rtol=0, atol=0.03)
+    assert (drop_words(tokens, word_drop_rates(np.array([1, 2]), 4, plain_recipe)) == tokens).all()
