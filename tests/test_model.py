@@ -33,7 +33,8 @@ def test_span_pooling_equals_a_plain_loop_in_values_and_gradients(batch: int, le
     count = data.draw(st.integers(1, 4))
     pooling = data.draw(st.sampled_from(list(itertools.permutations(POOLINGS, count))))
     hidden = torch.randn(batch, length, 3, dtype=torch.float64, requires_grad=True)
-    found = pool_spans(hidden, *torch.tensor(chosen).T.unbind(), pooling=pooling)
+    sequence, start, end = torch.tensor(chosen).T.unbind()
+    found = pool_spans(hidden, sequence, start, end, pooling)
     expected = pool_by_loop(hidden, chosen, pooling)
     torch.testing.assert_close(found, expected)
     seed = torch.randn_like(expected)
@@ -44,12 +45,9 @@ def test_span_pooling_equals_a_plain_loop_in_values_and_gradients(batch: int, le
 def test_every_span_of_a_long_sequence_is_pooled_right() -> None:
     hidden = torch.randn(1, 70, 2)
     spans = [(0, start, end) for start in range(70) for end in range(start + 1, 71)]
-    torch.testing.assert_close(
-        pool_spans(hidden, *torch.tensor(spans).T.unbind(), pooling=POOLINGS),
-        pool_by_loop(hidden, spans, POOLINGS),
-        rtol=0,
-        atol=1e-5,
-    )
+    sequence, start, end = torch.tensor(spans).T.unbind()
+    found = pool_spans(hidden, sequence, start, end, POOLINGS)
+    torch.testing.assert_close(found, pool_by_loop(hidden, spans, POOLINGS), rtol=0, atol=1e-5)
 
 
 def test_a_mean_over_bf16_states_is_summed_in_fp32() -> None:

@@ -83,6 +83,7 @@ class TrainConfig(Section):
     """The recipe of a training."""
 
     epochs: Positive
+    min_steps: Positive
     batch_size: Positive
     optimizer: Literal["adam", "adamw"]
     lr: Annotated[float, Field(gt=0)]

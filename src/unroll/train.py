@@ -99,7 +99,8 @@ def fit(
     accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
     steps = len(plan_batches(np.diff(corpus.offsets)[train], config.batch_size))
     optimizer = make_optimizer(model, config)
-    schedule = make_schedule(optimizer, config, steps)
+    epochs = max(config.epochs, math.ceil(config.min_steps / steps))
+    schedule = make_schedule(optimizer, config, epochs * steps)
     averaged = AveragedModel(model, multi_avg_fn=make_average(config.ema)) if config.ema else None
     drop_rates = word_drop_rates(corpus.tokens_of(train), model.tokens, config).to(accelerator.device)
     state = TrainState(model, averaged, optimizer, schedule)
@@ -110,9 +111,9 @@ def fit(
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     judged = averaged.to(accelerator.device).module if averaged is not None else model
     spans = len(corpus.spans_of(train))
-    progress = Progress(title, epochs=config.epochs, spans=spans, done=len(state.history.epochs), quiet=quiet)
+    progress = Progress(title, epochs=epochs, spans=spans, done=len(state.history.epochs), quiet=quiet)
 
-    for epoch in range(len(state.history.epochs) + 1, config.epochs + 1):
+    for epoch in range(len(state.history.epochs) + 1, epochs + 1):
         if state.is_patience_over(config.patience):
             break
         torch.manual_seed(_seed_of(seed, epoch))
@@ -194,11 +195,10 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int) -> LRScheduler:
-    """Return the learning rate's course over epochs of so many steps (one cycle: Smith and Topin, 2017)."""
+    """Return the learning rate's course over all steps of a training (one cycle: Smith and Topin, 2017)."""
     if config.schedule == "constant":
         return LambdaLR(optimizer, lambda step: 1.0)
-    total = config.epochs * steps
-    return OneCycleLR(optimizer, config.lr, total_steps=total + 1, pct_start=config.warmup, cycle_momentum=False)
+    return OneCycleLR(optimizer, config.lr, total_steps=steps + 1, pct_start=config.warmup, cycle_momentum=False)
 
 
 def make_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:

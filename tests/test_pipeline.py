@@ -1,0 +1,274 @@
+"""The whole pipeline through real DVC, as a person runs it, on a small cut of the sample."""
+
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from project import Project, copy_project, make_small
+from unroll.model import CELLS
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The small project after one `dvc repro`."""
+    project = copy_project(tmp_path_factory.mktemp("project"))
+    make_small(project)
+    project.commit("small")
+    project.run("unroll", "data")
+    project.run("dvc", "repro")
+    return project
+
+
+@pytest.fixture
+def restored(project: Project) -> Iterator[Project]:
+    """The same, whose tracked files are put back after the test."""
+    yield project
+    project.run("git", "checkout", "-q", "HEAD", "--", ".")
+    project.run("git", "clean", "-qfd")
+    project.run("dvc", "repro")
+
+
+def changed_stages(project: Project) -> set[str]:
+    status = json.loads(project.run("dvc", "status", "--json").stdout)
+    return set(status)
+
+
+def test_every_output_is_there(project: Project) -> None:
+    expected = {"reports/index.html", "reports/hello.json"}
+    for task in ("sentiment", "surnames"):
+        expected |= {f"data/raw/{task}/source.json", f"data/rows/{task}.parquet", f"data/corpus/{task}/tokens.npy"}
+        expected |= {f"reports/metrics/{task}.json", f"reports/submissions/{task}.csv"}
+        expected.add(f"data/blend/{task}/weights.json")
+        for cell in CELLS:
+            for fold in (0, 2):
+                expected.add(f"models/{task}/{cell}/fold-{fold}/weights.safetensors")
+            expected |= {f"models/{task}/{cell}/out_of_fold.parquet", f"models/{task}/{cell}/test.parquet"}
+    assert expected <= project.state().keys()
+    assert not [name for name in project.state() if name.endswith(".part")]
+
+
+def test_the_sentiment_submission_has_the_samples_ids_in_its_order(project: Project) -> None:
+    submission = pd.read_csv(project.folder / "reports/submissions/sentiment.csv")
+    folder = project.folder / "data/sample/sentiment-analysis-on-movie-reviews"
+    sample = pd.read_csv(folder / "sampleSubmission.csv")
+    assert list(submission.columns) == list(sample.columns)
+    assert submission["PhraseId"].tolist() == sample["PhraseId"].tolist()
+    assert submission["Sentiment"].between(0, 4).all()
+    train = pd.read_csv(folder / "train.tsv", sep="\t", keep_default_na=False)
+    train = train.drop_duplicates("Phrase").set_index("Phrase")["Sentiment"]
+    test = pd.read_csv(folder / "test.tsv", sep="\t", keep_default_na=False).set_index("PhraseId")["Phrase"]
+    known = test[test.isin(train.index)]
+    assert len(known) > 20
+    answers = submission.set_index("PhraseId")["Sentiment"]
+    assert (answers[known.index].to_numpy() == train[known].to_numpy()).all()
+    record = json.loads((project.folder / "reports/submissions/sentiment.json").read_text())
+    assert record["known_labels"] == len(known)
+
+
+def test_the_surnames_submission_answers_the_names_kept_back(project: Project) -> None:
+    submission = pd.read_csv(project.folder / "reports/submissions/surnames.csv")
+    rows = pd.read_parquet(project.folder / "data/rows/surnames.parquet")
+    assert submission["NameId"].tolist() == rows.loc[rows["part"] == "test", "row_id"].tolist()
+    assert len(submission) > 10
+
+
+def test_source_records_name_every_file(project: Project) -> None:
+    record = json.loads((project.folder / "data/raw/surnames/source.json").read_text())
+    assert record["origin"] == "data/sample/surnames"
+    assert len(record["files"]) == 18
+    assert all(re.fullmatch(r"[0-9a-f]{64}", file["sha256"]) and file["bytes"] > 0 for file in record["files"])
+
+
+def test_out_of_fold_rows_are_those_kept_back(project: Project) -> None:
+    rows = pd.read_parquet(project.folder / "data/rows/sentiment.parquet")
+    table = pd.read_parquet(project.folder / "models/sentiment/GRU/out_of_fold.parquet")
+    assert table["row_id"].tolist() == rows.loc[rows["fold"].isin([0, 2]), "row_id"].tolist()
+    scores = json.loads((project.folder / "reports/metrics/sentiment.json").read_text())
+    truth = rows.set_index("row_id")["label"][table["row_id"]].to_numpy()
+    found = table[list("01234")].to_numpy().argmax(1)
+    assert scores["models"]["GRU"]["out_of_fold"]["accuracy"] == pytest.approx((found == truth).mean())
+    assert scores["blend_is_nested"] is True
+
+
+def test_a_second_run_does_nothing(project: Project) -> None:
+    before = project.state()
+    assert "up to date" in project.run("dvc", "repro").stdout
+    assert project.state() == before
+
+
+def test_an_edit_reruns_only_what_it_can_change(restored: Project) -> None:
+    page = restored.folder / "src/unroll/report/page.html"
+    page.write_text(page.read_text() + "\n")
+    assert changed_stages(restored) == {"report"}
+    task = restored.folder / "src/unroll/tasks/surnames.py"
+    task.write_text(task.read_text() + "\n")
+    changed = changed_stages(restored) - {"report"}
+    assert changed
+    assert all("@surnames" in stage for stage in changed)
+    config = restored.folder / "src/unroll/config.py"
+    config.write_text(config.read_text() + "\n")
+    assert changed_stages(restored) - {"report"} == changed
+
+
+def test_a_changed_recipe_retrains_its_task_alone_and_changing_back_trains_nothing(restored: Project) -> None:
+    before = restored.state()
+    restored.set("surnames.train.lr", 0.02)
+    out = restored.run("dvc", "repro").stdout
+    trained = re.findall(r"Running stage '(train@\S+)'", out)
+    assert trained == [f"train@surnames-{cell}" for cell in CELLS]
+    assert restored.state() != before
+    restored.run("git", "checkout", "-q", "HEAD", "--", "params.yaml")
+    assert "Running stage 'train" not in restored.run("dvc", "repro").stdout
+    models = [name for name in before if name.startswith("models/")]
+    assert {name: restored.state()[name] for name in models} == {name: before[name] for name in models}
+
+
+class Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.images_without_words = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.links += [value for name in ("src", "href") if (value := values.get(name))]
+        if values.get("id"):
+            self.anchors.add(str(values["id"]))
+        self.images_without_words += tag == "img" and not values.get("alt")
+
+
+def test_the_report_needs_nothing_beside_it(project: Project) -> None:
+    page = (project.folder / "reports/index.html").read_text()
+    links = Links()
+    links.feed(page)
+    assert links.links
+    assert all(link.startswith(("data:", "#")) for link in links.links)
+    assert {link[1:] for link in links.links if link.startswith("#")} <= links.anchors
+    assert links.images_without_words == 0
+    for task in ("sentiment", "surnames"):
+        assert {f"{task}-curves", *(f"{task}-confusion-{name}" for name in [*CELLS, "blend"])} <= links.anchors
+    assert "ihello" in page
+
+
+def test_metrics_and_plots_are_declared_for_dvc(project: Project) -> None:
+    metrics = json.loads(project.run("dvc", "metrics", "show", "--json").stdout)
+    assert {"reports/metrics/sentiment.json", "reports/metrics/surnames.json"} <= metrics[""]["data"].keys()
+    project.run("dvc", "plots", "show", "--out", "plots-out")
+    page = (project.folder / "plots-out/index.html").read_text()
+    for name in ("sentiment-curves", "sentiment-confusion", "surnames-curves", "surnames-confusion"):
+        assert f"{name}" in page
+
+
+def test_the_runs_are_in_mlflow(project: Project) -> None:
+    runs = project.run("python", "-c", MLFLOW_CHECK).stdout
+    found = json.loads(runs.splitlines()[-1])
+    assert found["names"] == sorted(
+        name
+        for task in ("sentiment", "surnames")
+        for cell in CELLS
+        for name in (f"{task} {cell}", f"{task} {cell} fold 0", f"{task} {cell} fold 2")
+    )
+    for run in found["runs"]:
+        assert run["tags"]["git_commit"] == project.run("git", "rev-parse", "HEAD").stdout.strip()
+        assert run["tags"]["dvc_stage"].startswith("train@")
+        assert re.fullmatch(r"[0-9a-f]{64}", run["tags"]["corpus_sha256"])
+        assert "best_accuracy" in run["metrics"]
+        assert run["params"]["cell"] in CELLS
+        if "fold" in run["tags"]:
+            assert run["tags"]["mlflow.parentRunId"]
+            assert run["epochs"] == [1, 2]
+        else:
+            assert run["dataset"]
+            assert run["digest"]
+            assert re.fullmatch(r"[0-9a-f]{64}", run["tags"]["bundle_sha256"])
+            assert {"figures/" + name for name in run["figures"]} == set(run["artifacts"])
+
+
+MLFLOW_CHECK = """
+import json, mlflow
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+client = mlflow.MlflowClient()
+runs = []
+for experiment in mlflow.search_experiments():
+    for run in mlflow.search_runs([experiment.experiment_id], output_format="list"):
+        task, cell = run.data.tags.get("task"), run.data.tags.get("cell")
+        data = run.inputs.dataset_inputs
+        runs.append({
+            "name": run.info.run_name, "tags": run.data.tags, "metrics": run.data.metrics, "params": run.data.params,
+            "epochs": [m.step for m in client.get_metric_history(run.info.run_id, "valid_accuracy")],
+            "dataset": data[0].dataset.name if data else None, "digest": data[0].dataset.digest if data else None,
+            "artifacts": [a.path for a in client.list_artifacts(run.info.run_id, "figures")],
+            "figures": [f"{task}-confusion-{cell}.svg", f"{task}-curves.svg"],
+        })
+print(json.dumps({"names": sorted(run["name"] for run in runs), "runs": runs}))
+"""
+
+
+def test_the_logged_model_answers_for_raw_text(project: Project, tmp_path: Path) -> None:
+    found = project.run("python", "-c", FIND_MODEL).stdout.splitlines()[-1]
+    (tmp_path / "in.csv").write_text("text\na thin plot but never dull\nzzz\n")
+    project.run(
+        "mlflow", "models", "predict", "-m", found, "-i", str(tmp_path / "in.csv"), "-t", "csv", "-o",
+        str(tmp_path / "out.json"), "--env-manager", "local", MLFLOW_TRACKING_URI="sqlite:///mlflow.db",
+    )  # fmt: skip
+    answers = json.loads((tmp_path / "out.json").read_text())["predictions"]
+    assert len(answers) == 2
+    for answer in answers:
+        assert sum(answer[f"p_{label}"] for label in range(5)) == pytest.approx(1, abs=1e-5)
+        assert answer[f"p_{answer['label']}"] == pytest.approx(answer["probability"])
+
+
+FIND_MODEL = """
+import mlflow
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+models = mlflow.search_logged_models([mlflow.get_experiment_by_name("sentiment").experiment_id], output_format="list")
+print("models:/" + models[0].model_id)
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("surnames.train.lr", -1, "error: params.yaml: surnames.train.lr: found -1"),
+        ("surnames.text.vectors", "nowhere.txt", "error: vectors 'nowhere.txt': no such file"),
+    ],
+)
+def test_a_mistake_in_the_settings_is_one_sentence_and_spoils_nothing(
+    restored: Project, key: str, value: object, told: str
+) -> None:
+    before = {name: content for name, content in restored.state().items() if "sentiment" in name}
+    restored.set(key, value)
+    done = restored.run("dvc", "repro", "download@surnames", "tokenize@surnames", "train@surnames-RNN", check=False)
+    assert done.returncode != 0
+    assert told in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert {name: content for name, content in restored.state().items() if "sentiment" in name} == before
+
+
+def test_damaged_raw_data_stops_with_file_and_line_and_no_traceback(restored: Project) -> None:
+    file = restored.folder / "data/sample/sentiment-analysis-on-movie-reviews/train.tsv"
+    file.write_text(file.read_text() + "999999\t1\tgood\t9\n")
+    done = restored.run("dvc", "repro", check=False)
+    assert done.returncode != 0
+    told = r"error: data/raw/sentiment/train.tsv: line \d+: Sentiment: found '9', expected one of 0"
+    assert re.search(told, done.stderr)
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_experiment_is_tagged_in_mlflow(restored: Project) -> None:
+    out = restored.run("dvc", "exp", "run", "-n", "faster", "-S", "sentiment.train.lr=0.01").stdout
+    assert "train@sentiment-LSTM" in out
+    assert "train@surnames" not in re.sub(r"Stage '\S+' didn't change", "", out)
+    found = json.loads(restored.run("python", "-c", MLFLOW_CHECK).stdout.splitlines()[-1])
+    tagged = [run for run in found["runs"] if run["tags"].get("dvc_experiment") == "faster"]
+    assert {run["params"]["lr"] if "fold" in run["tags"] else run["params"]["train.lr"] for run in tagged} == {"0.01"}
+    difference = restored.run("dvc", "metrics", "diff", "--json").stdout
+    assert "reports/metrics/sentiment.json" in json.loads(difference)
