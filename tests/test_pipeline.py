@@ -97,6 +97,52 @@ def test_out_of_fold_rows_are_those_kept_back(project: Project) -> None:
     assert scores["blend_is_nested"] is True
 
 
+# Before the tests that train again, which add runs of the same names.
+def test_the_runs_are_in_mlflow(project: Project) -> None:
+    runs = project.run("python", "-c", MLFLOW_CHECK).stdout
+    found = json.loads(runs.splitlines()[-1])
+    assert found["names"] == sorted(
+        name
+        for task in ("sentiment", "surnames")
+        for cell in CELLS
+        for name in (f"{task} {cell}", f"{task} {cell} fold 0", f"{task} {cell} fold 2")
+    )
+    for run in found["runs"]:
+        assert run["tags"]["git_commit"] == project.run("git", "rev-parse", "HEAD").stdout.strip()
+        assert run["tags"]["dvc_stage"].startswith("train@")
+        assert re.fullmatch(r"[0-9a-f]{64}", run["tags"]["corpus_sha256"])
+        assert "best_accuracy" in run["metrics"]
+        assert run["params"]["cell"] in CELLS
+        if "fold" in run["tags"]:
+            assert run["tags"]["mlflow.parentRunId"]
+            assert run["epochs"] == [1, 2]
+        else:
+            assert run["dataset"]
+            assert run["digest"]
+            assert re.fullmatch(r"[0-9a-f]{64}", run["tags"]["bundle_sha256"])
+            assert {"figures/" + name for name in run["figures"]} == set(run["artifacts"])
+
+
+MLFLOW_CHECK = """
+import json, mlflow
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+client = mlflow.MlflowClient()
+runs = []
+for experiment in mlflow.search_experiments():
+    for run in mlflow.search_runs([experiment.experiment_id], output_format="list"):
+        task, cell = run.data.tags.get("task"), run.data.tags.get("cell")
+        data = run.inputs.dataset_inputs
+        runs.append({
+            "name": run.info.run_name, "tags": run.data.tags, "metrics": run.data.metrics, "params": run.data.params,
+            "epochs": [m.step for m in client.get_metric_history(run.info.run_id, "valid_accuracy")],
+            "dataset": data[0].dataset.name if data else None, "digest": data[0].dataset.digest if data else None,
+            "artifacts": [a.path for a in client.list_artifacts(run.info.run_id, "figures")],
+            "figures": [f"{task}-confusion-{cell}.svg", f"{task}-curves.svg"],
+        })
+print(json.dumps({"names": sorted(run["name"] for run in runs), "runs": runs}))
+"""
+
+
 def test_a_second_run_does_nothing(project: Project) -> None:
     before = project.state()
     assert "up to date" in project.run("dvc", "repro").stdout
@@ -165,51 +211,6 @@ def test_metrics_and_plots_are_declared_for_dvc(project: Project) -> None:
     page = (project.folder / "plots-out/index.html").read_text()
     for name in ("sentiment-curves", "sentiment-confusion", "surnames-curves", "surnames-confusion"):
         assert f"{name}" in page
-
-
-def test_the_runs_are_in_mlflow(project: Project) -> None:
-    runs = project.run("python", "-c", MLFLOW_CHECK).stdout
-    found = json.loads(runs.splitlines()[-1])
-    assert found["names"] == sorted(
-        name
-        for task in ("sentiment", "surnames")
-        for cell in CELLS
-        for name in (f"{task} {cell}", f"{task} {cell} fold 0", f"{task} {cell} fold 2")
-    )
-    for run in found["runs"]:
-        assert run["tags"]["git_commit"] == project.run("git", "rev-parse", "HEAD").stdout.strip()
-        assert run["tags"]["dvc_stage"].startswith("train@")
-        assert re.fullmatch(r"[0-9a-f]{64}", run["tags"]["corpus_sha256"])
-        assert "best_accuracy" in run["metrics"]
-        assert run["params"]["cell"] in CELLS
-        if "fold" in run["tags"]:
-            assert run["tags"]["mlflow.parentRunId"]
-            assert run["epochs"] == [1, 2]
-        else:
-            assert run["dataset"]
-            assert run["digest"]
-            assert re.fullmatch(r"[0-9a-f]{64}", run["tags"]["bundle_sha256"])
-            assert {"figures/" + name for name in run["figures"]} == set(run["artifacts"])
-
-
-MLFLOW_CHECK = """
-import json, mlflow
-mlflow.set_tracking_uri("sqlite:///mlflow.db")
-client = mlflow.MlflowClient()
-runs = []
-for experiment in mlflow.search_experiments():
-    for run in mlflow.search_runs([experiment.experiment_id], output_format="list"):
-        task, cell = run.data.tags.get("task"), run.data.tags.get("cell")
-        data = run.inputs.dataset_inputs
-        runs.append({
-            "name": run.info.run_name, "tags": run.data.tags, "metrics": run.data.metrics, "params": run.data.params,
-            "epochs": [m.step for m in client.get_metric_history(run.info.run_id, "valid_accuracy")],
-            "dataset": data[0].dataset.name if data else None, "digest": data[0].dataset.digest if data else None,
-            "artifacts": [a.path for a in client.list_artifacts(run.info.run_id, "figures")],
-            "figures": [f"{task}-confusion-{cell}.svg", f"{task}-curves.svg"],
-        })
-print(json.dumps({"names": sorted(run["name"] for run in runs), "runs": runs}))
-"""
 
 
 def test_the_logged_model_answers_for_raw_text(project: Project, tmp_path: Path) -> None:
