@@ -1,0 +1,92 @@
+"""The commands as a person runs them: in a process of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from project import ROOT, Project, copy_project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return copy_project(tmp_path_factory.mktemp("project"))
+
+
+def test_a_folder_of_data_is_resolved_checked_and_chosen(project: Project, tmp_path: Path) -> None:
+    for name in ("sentiment-analysis-on-movie-reviews", "surnames"):
+        (tmp_path / name).mkdir()
+    project.run("unroll", "data", str(tmp_path))
+    values = yaml.safe_load((project.folder / "params.yaml").read_text())
+    assert values["data"] == {"source": "local", "dir": str(tmp_path)}
+    project.run("unroll", "data", "--source", "kaggle")
+    assert yaml.safe_load((project.folder / "params.yaml").read_text())["data"]["source"] == "kaggle"
+    project.run("unroll", "data")
+    values = yaml.safe_load((project.folder / "params.yaml").read_text())
+    assert values["data"] == {"source": "local", "dir": "data/sample"}, "a call never inherits the last one's choice"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["data", "nowhere"], "error: DATA=nowhere: no such folder"),
+        (["data", "src"], "error: DATA=src: expected sentiment-analysis-on-movie-reviews/ in it"),
+        (["data", "--source", "s3"], "'s3' is not one of 'local', 'kaggle'"),
+        (["results"], "error: reports/metrics/surnames.json: no such file"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_a_status(project: Project, arguments: list[str], told: str) -> None:
+    (project.folder / "reports/metrics/surnames.json").unlink(missing_ok=True)
+    before = (project.folder / "params.yaml").read_text()
+    done = project.run("unroll", *arguments, check=False)
+    assert done.returncode != 0
+    assert told in " ".join(done.stderr.split()).replace("│", "")
+    assert "Traceback" not in done.stderr
+    assert (project.folder / "params.yaml").read_text() == before
+
+
+def test_outside_a_git_repository_it_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    done = Project(tmp_path).run("unroll", "data", check=False)
+    assert done.returncode == 1
+    assert "not a git repository, which DVC needs" in done.stderr
+
+
+def test_outside_the_project_it_says_where_to_go(project: Project) -> None:
+    done = Project(project.folder / "src").run("unroll", "data", check=False)
+    assert done.returncode == 1
+    assert "params.yaml: no such file; run this in the folder that holds params.yaml" in done.stderr
+
+
+def test_help_is_there_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from unroll.cli import app\n"
+        "try: app(['--help'], prog_name='unroll')\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'mlflow', 'kaggle', 'pandas', 'matplotlib'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "data" in done.stdout
+    assert "results" in done.stdout
+
+
+def test_make_help_lists_the_targets() -> None:
+    out = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("repro", "test", "check", "ui", "clean"):
+        assert target in out
+
+
+def test_make_refuses_a_folder_that_is_not_there_before_dvc_starts(project: Project) -> None:
+    (project.folder / ".venv").mkdir(exist_ok=True)
+    (project.folder / ".venv/.ready").touch()
+    bin_folder = project.folder / ".venv/bin"
+    if not bin_folder.exists():
+        bin_folder.symlink_to(Path(sys.executable).parent)
+    done = project.run("make", "repro", "DATA=nowhere", check=False)
+    assert done.returncode != 0
+    assert "error: DATA=nowhere: no such folder" in done.stderr
+    assert "Running stage" not in done.stdout

@@ -1,0 +1,117 @@
+import io
+import json
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from unroll.config import DataConfig
+from unroll.errors import UnrollError
+from unroll.files import sha256_of_file
+from unroll.sources import copy_local, fetch, write_source_record
+from unroll.tasks import Remote, load_task
+
+SAMPLE = Path(__file__).parents[1] / "data/sample"
+SENTIMENT, SURNAMES = load_task("sentiment"), load_task("surnames")
+
+
+def test_files_are_copied_as_they_are_and_recorded(tmp_path: Path) -> None:
+    origin = copy_local(SENTIMENT, SAMPLE, tmp_path)
+    write_source_record(tmp_path, origin)
+    record = json.loads((tmp_path / "source.json").read_text())
+    assert record["origin"] == str(SAMPLE / SENTIMENT.folder)
+    assert [file["name"] for file in record["files"]] == ["sampleSubmission.csv", "test.tsv", "train.tsv"]
+    for file in record["files"]:
+        original = SAMPLE / SENTIMENT.folder / file["name"]
+        assert file["sha256"] == sha256_of_file(original)
+        assert file["bytes"] == original.stat().st_size == (tmp_path / file["name"]).stat().st_size
+
+
+@pytest.mark.parametrize("task", [SENTIMENT, SURNAMES], ids=lambda task: task.name)
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, task: object) -> None:
+    with pytest.raises(UnrollError, match=r"no such folder; data.dir must hold"):
+        copy_local(task, tmp_path / "nowhere", tmp_path)  # type: ignore[arg-type]
+
+
+def test_an_empty_file_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / SENTIMENT.folder
+    folder.mkdir(parents=True)
+    for name in ("train.tsv", "test.tsv", "sampleSubmission.csv"):
+        (folder / name).touch()
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(UnrollError, match=r"train.tsv: the file is empty"):
+        copy_local(SENTIMENT, tmp_path / "data", tmp_path / "raw")
+
+
+def archive_of(folder: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for language in SURNAMES.labels:
+            archive.writestr(f"{folder}/{language}.txt", "Aa\nBb\n")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[str, dict[str, bytes], list[str]]]:
+    """A server on the loopback: its address, the files it serves by path, and the paths asked for."""
+    files: dict[str, bytes] = {}
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            content = files.get(self.path)
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", files, asked
+    server.shutdown()
+    server.server_close()
+
+
+REMOTE = DataConfig(source="kaggle", dir="unused")
+
+
+def test_an_archive_is_downloaded_once_and_kept(
+    tmp_path: Path, served: tuple[str, dict[str, bytes], list[str]]
+) -> None:
+    address, files, asked = served
+    files["/data.zip"] = archive_of("data/names")
+    task = replace(SURNAMES, remote=Remote(archive_url=f"{address}/data.zip", archive_folder="data/names"))
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        assert fetch(task, REMOTE, tmp_path / name, tmp_path / "cache") == f"{address}/data.zip"
+        assert len(list((tmp_path / name / "names").iterdir())) == 18
+    assert asked == ["/data.zip"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "cannot be downloaded"),
+        (archive_of("data/names")[:-40], "cannot be downloaded"),
+        (archive_of("other"), "expected the folder data/names in the archive"),
+    ],
+)
+def test_a_bad_archive_is_refused_and_leaves_nothing(
+    tmp_path: Path, served: tuple[str, dict[str, bytes], list[str]], content: bytes | None, told: str
+) -> None:
+    address, files, _ = served
+    if content is not None:
+        files["/data.zip"] = content
+    task = replace(SURNAMES, remote=Remote(archive_url=f"{address}/data.zip", archive_folder="data/names"))
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(UnrollError, match=told):
+        fetch(task, REMOTE, tmp_path / "raw", tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())

@@ -1,0 +1,84 @@
+"""Runs on a real SQLite store."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from unroll import tracking
+
+SCORES = {"accuracy": 0.5, "macro_f1": 0.25}
+
+
+@pytest.fixture(autouse=True)
+def _store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracking.open_store(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_keeps_what_was_logged_and_is_found_by_its_bundle(tmp_path: Path) -> None:
+    with tracking.start_run("mood", "mood LSTM", {"task": "mood", "empty": ""}) as run:
+        run.log_params({"seed": 1, "model": {"hidden": 3}})
+        rows = pd.DataFrame({"row_id": [1, 2], "label": [0, 1]})
+        run.log_dataset(rows, origin="rows.parquet", name="mood", label="label", context="training")
+        with tracking.start_run("mood", "mood LSTM fold 0", {}, parent=run) as child:
+            for epoch in (1, 2):
+                child.log_epoch({"loss": 1 / epoch}, epoch)
+        run.log_scores(SCORES)
+        run.set_tags({"bundle_sha256": "abc"})
+    (tmp_path / "figure.svg").write_text("<svg/>")
+    tracking.attach_files(run.id, "figures", [tmp_path / "figure.svg"])
+
+    client = mlflow.MlflowClient()
+    found = client.get_run(run.id)
+    assert found.data.params == {"seed": "1", "model.hidden": "3"}
+    assert found.data.metrics == {"best_accuracy": 0.5, "best_macro_f1": 0.25}
+    assert "empty" not in found.data.tags
+    assert found.inputs.dataset_inputs[0].dataset.digest
+    assert [metric.value for metric in client.get_metric_history(child.id, "loss")] == [1, 0.5]
+    assert client.get_run(child.id).data.tags["mlflow.parentRunId"] == run.id
+    assert [file.path for file in client.list_artifacts(run.id, "figures")] == ["figures/figure.svg"]
+    assert (tmp_path / "mlflow.db").is_file()
+    assert tracking.find_run("mood", "abc") == run.id
+    assert tracking.find_run("mood", "other") is None
+    assert tracking.find_run("elsewhere", "abc") is None
+
+
+def test_a_run_that_ends_in_an_error_is_marked_as_failed() -> None:
+    with pytest.raises(RuntimeError), tracking.start_run("mood", "broken", {}) as run:
+        raise RuntimeError
+    assert mlflow.MlflowClient().get_run(run.id).info.status == "FAILED"
+
+
+def test_the_environment_decides_where_runs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    assert tracking.tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/other.db"
+
+
+def test_a_queued_experiment_writes_to_the_project_it_was_queued_from(tmp_path: Path) -> None:
+    workspace = tmp_path / ".dvc/tmp/exps/tmp123"
+    workspace.mkdir(parents=True)
+    assert tracking.tracking_uri(workspace) == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.mark.slow
+def test_four_processes_open_a_fresh_store_at_once(tmp_path: Path) -> None:
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    code = (
+        f"from pathlib import Path; from unroll import tracking; tracking.open_store(Path({str(fresh)!r}))\n"
+        "with tracking.start_run('mood', 'run', {}) as run: run.log_scores({'accuracy': 1.0})"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE) for _ in range(4)
+    ]
+    errors = [process.communicate()[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, errors
+    tracking.open_store(fresh)
+    assert len(mlflow.search_runs(search_all_experiments=True)) == 4
