@@ -11,7 +11,7 @@ def test_a_folder_takes_its_name_only_when_the_block_ends_well(tmp_path: Path) -
     with new_folder(target) as scratch:
         (scratch / "old").write_text("old")
         assert not target.exists()
-    with pytest.raises(RuntimeError), new_folder(target) as scratch:
+    with pytest.raises(RuntimeError), new_folder(target) as scratch:  # noqa: PT012
         (scratch / "new").write_text("half")
         raise RuntimeError
     assert [path.name for path in target.iterdir()] == ["old"]
@@ -24,7 +24,7 @@ def test_a_folder_takes_its_name_only_when_the_block_ends_well(tmp_path: Path) -
 def test_a_file_takes_its_name_only_when_the_block_ends_well(tmp_path: Path) -> None:
     target = tmp_path / "file.txt"
     write_json(target, {"é": 1})
-    with pytest.raises(RuntimeError), new_file(target) as scratch:
+    with pytest.raises(RuntimeError), new_file(target) as scratch:  # noqa: PT012
         scratch.write_text("half")
         raise RuntimeError
     assert read_json(target) == {"é": 1}

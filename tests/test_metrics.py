@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unroll.metrics import accuracy, confusion, log_loss, macro_f1, score
+from unroll.metrics import accuracy, confusion, group_accuracy, log_loss, macro_f1, score
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.2, 0.5, 0.3]])
 LABELS = np.array([0, 1, 1, 2])
@@ -13,6 +13,11 @@ def test_scores_by_hand() -> None:
     assert macro_f1(PROBABILITIES, LABELS) == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
     assert log_loss(PROBABILITIES, LABELS) == pytest.approx(-np.log([0.7, 0.3, 0.8, 0.3]).mean())
     assert confusion(PROBABILITIES, LABELS).tolist() == [[1, 0, 0], [1, 1, 0], [0, 1, 0]]
+
+
+def test_each_group_counts_once_in_group_accuracy() -> None:
+    groups = np.array(["a", "a", "a", "b"])  # right, wrong, right; wrong
+    assert group_accuracy(PROBABILITIES, LABELS, groups) == pytest.approx((2 / 3 + 0) / 2)
 
 
 def test_a_class_that_is_nowhere_counts_in_macro_f1() -> None:

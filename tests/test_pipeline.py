@@ -62,12 +62,12 @@ def test_the_sentiment_submission_has_the_samples_ids_in_its_order(project: Proj
     assert submission["PhraseId"].tolist() == sample["PhraseId"].tolist()
     assert submission["Sentiment"].between(0, 4).all()
     train = pd.read_csv(folder / "train.tsv", sep="\t", keep_default_na=False)
-    train = train.drop_duplicates("Phrase").set_index("Phrase")["Sentiment"]
+    labels = train.drop_duplicates("Phrase").set_index("Phrase")["Sentiment"]
     test = pd.read_csv(folder / "test.tsv", sep="\t", keep_default_na=False).set_index("PhraseId")["Phrase"]
-    known = test[test.isin(train.index)]
+    known = test[test.isin(labels.index)]
     assert len(known) > 20
     answers = submission.set_index("PhraseId")["Sentiment"]
-    assert (answers[known.index].to_numpy() == train[known].to_numpy()).all()
+    assert (answers[known.index].to_numpy() == labels[known].to_numpy()).all()
     record = json.loads((project.folder / "reports/submissions/sentiment.json").read_text())
     assert record["known_labels"] == len(known)
 

@@ -39,6 +39,7 @@ def test_a_run_keeps_what_was_logged_and_is_found_by_its_bundle(tmp_path: Path) 
     assert found.data.params == {"seed": "1", "model.hidden": "3"}
     assert found.data.metrics == {"best_accuracy": 0.5, "best_macro_f1": 0.25}
     assert "empty" not in found.data.tags
+    assert found.inputs is not None
     assert found.inputs.dataset_inputs[0].dataset.digest
     assert [metric.value for metric in client.get_metric_history(child.id, "loss")] == [1, 0.5]
     assert client.get_run(child.id).data.tags["mlflow.parentRunId"] == run.id
@@ -67,7 +68,7 @@ def test_a_queued_experiment_writes_to_the_project_it_was_queued_from(tmp_path: 
 
 
 @pytest.mark.slow
-def test_four_processes_open_a_fresh_store_at_once(tmp_path: Path) -> None:
+def test_four_processes_open_a_fresh_store_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     code = (
@@ -80,5 +81,6 @@ def test_four_processes_open_a_fresh_store_at_once(tmp_path: Path) -> None:
     ]
     errors = [process.communicate()[1].decode() for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, errors
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow itself sets it, for its child processes
     tracking.open_store(fresh)
     assert len(mlflow.search_runs(search_all_experiments=True)) == 4

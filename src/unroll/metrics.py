@@ -15,6 +15,13 @@ def accuracy(probabilities: Probabilities, labels: Labels) -> float:
     return float((probabilities.argmax(1) == labels).mean())
 
 
+def group_accuracy(probabilities: Probabilities, labels: Labels, groups: npt.NDArray[Any]) -> float:
+    """Return the accuracy when each group counts once, however many rows it has; groups (R,) of any values."""
+    numbers = np.unique(groups, return_inverse=True)[1]
+    right = np.bincount(numbers, probabilities.argmax(1) == labels)
+    return float((right / np.bincount(numbers)).mean())
+
+
 def macro_f1(probabilities: Probabilities, labels: Labels) -> float:
     """Return the F1 score of each class, averaged with equal weight; a class never predicted nor found counts 0."""
     classes = np.arange(probabilities.shape[1])

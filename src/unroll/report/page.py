@@ -19,6 +19,7 @@ class RunRow:
     kind: str
     weight: float
     accuracy: float
+    group_accuracy: float
     macro_f1: float
     log_loss: float
     test_accuracy: float | None
@@ -33,6 +34,7 @@ class TaskPart:
     name: str
     title: str
     headline: str
+    group_word: str
     facts: Sequence[tuple[str, str]]
     runs: Sequence[RunRow]
     figures: Sequence[Figure]

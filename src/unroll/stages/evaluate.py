@@ -9,7 +9,7 @@ from unroll import paths
 from unroll.config import read_config
 from unroll.errors import run_program
 from unroll.files import new_file, read_json, write_json
-from unroll.metrics import score
+from unroll.metrics import group_accuracy, score
 from unroll.tasks import load_task
 
 
@@ -17,7 +17,8 @@ def main(task_name: str) -> None:
     """Write reports/metrics/<task>.json and the files of `dvc plots`."""
     config, task = read_config(paths.PARAMS), load_task(task_name)
     labels = list(task.labels)
-    truth = pd.read_parquet(paths.rows(task.name), columns=["row_id", "label"]).set_index("row_id")["label"]
+    rows = pd.read_parquet(paths.rows(task.name), columns=["row_id", "label", "group"])
+    truth, groups = rows.set_index("row_id")["label"], rows.set_index("row_id")["group"]
     blend = read_json(paths.blend(task.name) / "weights.json")
     folders = {cell: paths.model(task.name, cell) for cell in config.cells} | {"blend": paths.blend(task.name)}
 
@@ -28,7 +29,12 @@ def main(task_name: str) -> None:
             table = pd.read_parquet(folder / f"{part}.parquet")
             known = truth[table["row_id"]].to_numpy()
             if len(table) and (known >= 0).all():
-                models[name][part] = {"rows": len(table), **score(table[labels].to_numpy(), known)}
+                probabilities, inside = table[labels].to_numpy(), groups[table["row_id"]].to_numpy(object)
+                models[name][part] = {
+                    "rows": len(table),
+                    **score(probabilities, known),
+                    "group_accuracy": group_accuracy(probabilities, known, inside.astype(str)),
+                }
     best = max(config.cells, key=lambda cell: models[cell]["out_of_fold"][task.metric])
     write_json(
         paths.metrics(task.name),

@@ -79,7 +79,7 @@ def make_part(config: Config, task: Task) -> TaskPart:
         f"Best cell {scores['best_cell']} with {scores['metric']} {scores['best']:.4f}; "
         f"the blend reaches {scores['blend']:.4f} {nested}."
     )
-    return TaskPart(task.name, task.title, headline, facts, runs, figures)
+    return TaskPart(task.name, task.title, headline, task.group_word, facts, runs, figures)
 
 
 def make_run(task: Task, name: str, scores: dict[str, Any], model: dict[str, Any] | None) -> RunRow:
@@ -91,6 +91,7 @@ def make_run(task: Task, name: str, scores: dict[str, Any], model: dict[str, Any
         kind=kind,
         weight=scores["blend_weights"].get(name, 1.0),
         accuracy=found["out_of_fold"]["accuracy"],
+        group_accuracy=found["out_of_fold"]["group_accuracy"],
         macro_f1=found["out_of_fold"]["macro_f1"],
         log_loss=found["out_of_fold"]["log_loss"],
         test_accuracy=found["test"]["accuracy"] if "test" in found else None,

@@ -44,8 +44,9 @@ class Remote:
 class Task:
     """A classification task over spans of text.
 
-    `labels` are written as they stand in the files and in the submission; `label_names` are for people.
-    `folder` is the task's folder below `data.dir`; `id_column` and `label_column` head the submission.
+    `labels` are written as they stand in the files and in the submission; `label_names` are for people, and
+    `group_word` says what a group of rows is. `folder` is the task's folder below `data.dir`; `id_column` and
+    `label_column` head the submission.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Task:
     remote: Remote
     labels: tuple[str, ...]
     label_names: tuple[str, ...]
+    group_word: str
     metric: str
     id_column: str
     label_column: str

@@ -19,6 +19,7 @@ TASK = Task(
     remote=Remote(competition="sentiment-analysis-on-movie-reviews"),
     labels=("0", "1", "2", "3", "4"),
     label_names=("negative", "somewhat negative", "neutral", "somewhat positive", "positive"),
+    group_word="sentence",
     metric="accuracy",
     id_column="PhraseId",
     label_column="Sentiment",

@@ -15,6 +15,7 @@ TASK = Task(
     remote=Remote(archive_url="https://download.pytorch.org/tutorial/data.zip", archive_folder="data/names"),
     labels=LANGUAGES,
     label_names=LANGUAGES,
+    group_word="different name",
     metric="accuracy",
     id_column="NameId",
     label_column="Language",

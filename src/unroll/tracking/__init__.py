@@ -5,7 +5,7 @@ import os
 import subprocess
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -85,10 +85,7 @@ def open_store(root: Path) -> None:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(tracking_uri(root))
-    home = _home(root)
-    (home / ".cache").mkdir(exist_ok=True)
-    # Two processes that open a new SQLite store at once both try to create its tables, and one of them fails.
-    with filelock.FileLock(home / ".cache" / "mlflow.lock"):
+    with _one_at_a_time():
         mlflow.search_experiments(max_results=1)
 
 
@@ -116,11 +113,24 @@ def start_run(experiment: str, name: str, tags: Mapping[str, str], parent: Run |
 
 
 def _set_experiment(name: str) -> None:
-    local = mlflow.get_tracking_uri().startswith("sqlite:///")
-    if local and mlflow.get_experiment_by_name(name) is None:
-        folder = Path(mlflow.get_tracking_uri().removeprefix("sqlite:///")).parent / "mlartifacts"
-        mlflow.create_experiment(name, artifact_location=(folder / name).as_uri())
-    mlflow.set_experiment(name)
+    with _one_at_a_time():
+        database = _database()
+        if database is not None and mlflow.get_experiment_by_name(name) is None:
+            folder = database.parent / "mlartifacts" / name
+            mlflow.create_experiment(name, artifact_location=folder.resolve().as_uri())
+        mlflow.set_experiment(name)
+
+
+def _database() -> Path | None:
+    """Return the SQLite file that holds the runs, None where a server holds them."""
+    uri = mlflow.get_tracking_uri()
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _one_at_a_time() -> AbstractContextManager[object]:
+    """Keep other processes out of a SQLite store: two that create its tables or an experiment at once fail."""
+    database = _database()
+    return nullcontext() if database is None else filelock.FileLock(f"{database}.lock")
 
 
 def find_run(experiment: str, bundle_digest: str) -> str | None:
