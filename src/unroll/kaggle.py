@@ -33,15 +33,15 @@ def connect() -> Any:
     token = os.environ.pop("KAGGLE_API_TOKEN", None)
     silence = io.StringIO()
     try:
-        with contextlib.redirect_stdout(silence), contextlib.suppress(SystemExit):
-            import kaggle.api.kaggle_api_extended as extended
+        with contextlib.redirect_stdout(silence):
+            from kaggle.api.kaggle_api_extended import KaggleApi
             from kagglesdk import KaggleClient
             from kagglesdk.kaggle_env import get_env
     finally:
         if token is not None:
             os.environ["KAGGLE_API_TOKEN"] = token
 
-    class Client(extended.KaggleApi):  # type: ignore[misc]
+    class Client(KaggleApi):  # type: ignore[misc]
         """The official client, made to honour KAGGLE_API_ENVIRONMENT."""
 
         def build_kaggle_client(self) -> Any:
@@ -57,6 +57,8 @@ def connect() -> Any:
     try:
         with contextlib.redirect_stdout(silence):
             client.authenticate()
+    except requests.RequestException as error:
+        raise UnrollError(f"Kaggle: {explain(error)}") from None
     except (SystemExit, OSError, ValueError):
         raise UnrollError(
             "Kaggle: no credential found; set KAGGLE_API_TOKEN, or put a token into ~/.kaggle/access_token "
@@ -86,7 +88,7 @@ def download_competition(slug: str, into: Path) -> None:
         archive.unlink()
 
 
-def explain(error: Exception, slug: str) -> str:
+def explain(error: Exception, slug: str = "") -> str:
     """Return what an answer of the service means and what to do."""
     response = getattr(error, "response", None)
     status = response.status_code if response is not None else None
