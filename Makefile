@@ -50,5 +50,5 @@ ui: $(READY)  ## open the MLflow UI on the runs just made: http://127.0.0.1:5000
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $(PORT)
 
 clean:  ## remove what the pipeline made, DVC's cache and MLflow's runs; the virtual environment stays
-	rm -rf .cache .dvc/cache .dvc/tmp data/raw data/rows data/corpus data/blend models mlruns mlartifacts mlflow.db \
+	rm -rf .cache .dvc/cache .dvc/tmp data/raw data/rows data/corpus data/blend models mlruns mlartifacts mlflow.db* \
 	  reports/figures reports/plots reports/submissions reports/index.html reports/hello.json
