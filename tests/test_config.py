@@ -6,6 +6,7 @@ import pytest
 from unroll.config import Config, read_config
 from unroll.errors import UnrollError
 
+PARAMS = Path(__file__).parents[1] / "params.yaml"
 Change = Callable[[str, object], Config]
 
 
@@ -30,6 +31,12 @@ def test_the_projects_own_settings_are_accepted_and_frozen(config: Config) -> No
         ("data.source", "s3", ["data.source", "found 's3'", "'kaggle'"]),
         ("tasks", ["sentiment", "toxicity"], ["'toxicity'", "no section"]),
         ("seed", 1.5, ["seed", "found 1.5", "integer"]),
+        ("seed", 2**32, ["seed", "found 4294967296", "less than 4294967296"]),
+        ("cells", ["LSTM", "LSTM"], ["each of cells stands once"]),
+        ("tasks", ["sentiment", "sentiment"], ["each of tasks stands once"]),
+        ("surnames.text.context", "sentence", ["surnames.text", "characters needs context phrase"]),
+        ("surnames.split.test_share", 0.98, ["surnames.split.test_share", "found 0.98", "less than or equal to 0.5"]),
+        ("surnames.split.test_share", 0.003, ["surnames.split", "0 or between 0.01 and 0.5"]),
     ],
 )
 def test_a_bad_value_is_refused_with_its_key_what_was_found_and_what_is_allowed(
@@ -39,6 +46,12 @@ def test_a_bad_value_is_refused_with_its_key_what_was_found_and_what_is_allowed(
         changed_config(path, value)
     for words in ["params.yaml", *told]:
         assert words in str(error.value)
+
+
+def test_a_number_in_scientific_notation_is_a_number(tmp_path: Path) -> None:
+    content = PARAMS.read_text().replace("weight_decay: 0.01", "weight_decay: 1e-05")
+    (tmp_path / "params.yaml").write_text(content)
+    assert read_config(tmp_path / "params.yaml").task["sentiment"].train.weight_decay == 1e-5
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

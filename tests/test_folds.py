@@ -34,6 +34,16 @@ def test_a_token_that_the_folds_training_rows_lack_is_unknown_in_it(
     assert "good" in tokens
 
 
+def test_min_count_counts_in_the_folds_own_training_rows(
+    material: Material, task_config: TaskConfig, tmp_path: Path
+) -> None:
+    text = task_config.text.model_copy(update={"min_count": 2})
+    config = task_config.model_copy(update={"text": text})
+    # "very" stands twice in all, but once in the rows that the last fold trains on
+    assert "very" not in run(2, material, config, tmp_path).bundle.vocabulary.tokens
+    assert "very" in run(1, material, config, tmp_path).bundle.vocabulary.tokens
+
+
 def test_a_bundle_reads_a_row_kept_back_as_the_fold_did(
     material: Material, task_config: TaskConfig, tmp_path: Path
 ) -> None:

@@ -84,14 +84,15 @@ REMOTE = DataConfig(source="kaggle", dir="unused")
 
 
 def test_an_archive_is_downloaded_once_and_kept(
-    tmp_path: Path, served: tuple[str, dict[str, bytes], list[str]]
+    tmp_path: Path, served: tuple[str, dict[str, bytes], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     address, files, asked = served
     files["/data.zip"] = archive_of("data/names")
     task = replace(SURNAMES, remote=Remote(archive_url=f"{address}/data.zip", archive_folder="data/names"))
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        assert fetch(task, REMOTE, tmp_path / name, tmp_path / "cache") == f"{address}/data.zip"
+        assert fetch(task, REMOTE, tmp_path / name, Path("cache")) == f"{address}/data.zip"
         assert len(list((tmp_path / name / "names").iterdir())) == 18
     assert asked == ["/data.zip"]
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from unroll import tracking
+from unroll.errors import UnrollError
 
 SCORES = {"accuracy": 0.5, "macro_f1": 0.25}
 
@@ -84,3 +85,12 @@ def test_four_processes_open_a_fresh_store_at_once(tmp_path: Path, monkeypatch: 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow itself sets it, for its child processes
     tracking.open_store(fresh)
     assert len(mlflow.search_runs(search_all_experiments=True)) == 4
+
+
+def test_a_store_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(
+        UnrollError, match=r"MLflow: http://127.0.0.1:9 cannot be opened .*MLFLOW_TRACKING_URI names it"
+    ):
+        tracking.open_store(tmp_path)

@@ -10,7 +10,7 @@ from unroll.corpus import Corpus
 from unroll.errors import UnrollError
 from unroll.model import CELLS, SpanClassifier
 from unroll.text import UNKNOWN_ID, Vocabulary
-from unroll.train import EpochRecord, History, drop_words, fit, word_drop_rates
+from unroll.train import EpochRecord, History, drop_words, fit, predict, word_drop_rates
 
 TRAIN, VALID = np.array([0, 1]), np.array([2])
 Small = tuple[Corpus, Vocabulary]
@@ -118,6 +118,16 @@ def test_weights_averaged_over_steps_differ_from_the_last_ones(train: Train, pla
     averaged, _ = train(plain_recipe.model_copy(update={"epochs": 1, "batch_size": 1, "ema": 0.5}))
     with pytest.raises(AssertionError):
         assert_equal_weights(last, averaged)
+
+
+def test_a_model_trained_in_bf16_predicts_in_fp32(
+    train: Train, plain_recipe: TrainConfig, small_corpus: Small, small_model: ModelConfig
+) -> None:
+    corpus, vocabulary = small_corpus
+    model, _ = train(plain_recipe.model_copy(update={"precision": "bf16"}))
+    rebuilt = SpanClassifier("LSTM", small_model, len(vocabulary), 5)
+    rebuilt.load_state_dict(model.state_dict())
+    assert (predict(model, corpus, VALID) == predict(rebuilt, corpus, VALID)).all()
 
 
 def test_bf16_trains(train: Train, plain_recipe: TrainConfig) -> None:

@@ -1,11 +1,12 @@
 """`unroll`: commands for people. Heavy imports are late, so that help answers at once."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from unroll import paths
+from unroll.config import SourceName, read_config
 from unroll.errors import UnrollError, run_program
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
@@ -19,13 +20,12 @@ def main() -> None:
 @app.command()
 def data(
     directory: Annotated[str, typer.Argument(help="Folder of raw files in the competition's layout.")] = "data/sample",
-    source: Annotated[Literal["local", "kaggle"], typer.Option(help="Where raw files come from.")] = "local",
+    source: Annotated[SourceName, typer.Option(help="Where raw files come from.")] = "local",
 ) -> None:
     """Choose where the next `dvc repro` takes its raw files from; both values in params.yaml are set.
 
     Example: unroll data ../shared/data
     """
-    from unroll.config import read_config
     from unroll.tasks import load_task
     from unroll.workspace import check_repository, set_params
 
@@ -53,7 +53,6 @@ def results() -> None:
 
     Example: unroll results
     """
-    from unroll.config import read_config
     from unroll.files import read_json
 
     config = read_config(paths.PARAMS)
@@ -61,7 +60,8 @@ def results() -> None:
         scores = read_json(paths.metrics(name))
         typer.echo(f"{name}: best cell {scores['best_cell']}, {scores['metric']} {scores['best']:.4f} out of fold, "
                    f"blend {scores['blend']:.4f}")  # fmt: skip
-        typer.echo(f"  submission   {paths.submission(name)}")
+        if read_json(paths.submission_record(name))["rows"]:
+            typer.echo(f"  submission   {paths.submission(name)}")
     typer.echo(f"report         {paths.REPORT}")
     typer.echo("MLflow runs    make ui, then http://127.0.0.1:5000")
 

@@ -8,17 +8,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML, YAMLError
 
 from unroll.errors import UnrollError
 
 CellName = Literal["RNN", "LSTM", "GRU"]
+SourceName = Literal["local", "kaggle"]
 Pooling = Literal["first", "last", "mean", "max"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
@@ -30,7 +32,7 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Where raw files come from."""
 
-    source: Literal["local", "kaggle"]
+    source: SourceName
     dir: Annotated[str, Field(min_length=1)]
 
 
@@ -39,12 +41,14 @@ class SplitConfig(Section):
 
     folds: Annotated[int, Field(ge=2)]
     run_folds: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
-    test_share: Share
+    test_share: Annotated[float, Field(ge=0, le=0.5)]
 
     @model_validator(mode="after")
     def _folds_exist(self) -> Self:
         if len(set(self.run_folds)) < len(self.run_folds) or max(self.run_folds) >= self.folds:
             raise ValueError(f"run_folds must be different numbers from 0 to {self.folds - 1}, found {self.run_folds}")
+        if 0 < self.test_share < 0.01:
+            raise ValueError(f"test_share must be 0 or between 0.01 and 0.5, found {self.test_share}")
         return self
 
 
@@ -57,6 +61,14 @@ class TextConfig(Section):
     min_count: Positive
     max_size: Positive | None
     vectors: str | None
+
+    @model_validator(mode="after")
+    def _settings_go_together(self) -> Self:
+        if self.tokenizer == "characters" and self.context == "sentence":
+            raise ValueError("tokenizer characters needs context phrase: a word's letters stand inside other words")
+        if self.tokenizer == "basic_english" and not self.lower:
+            raise ValueError("tokenizer basic_english reads in lower case; set lower: true")
+        return self
 
 
 class ModelConfig(Section):
@@ -120,28 +132,39 @@ class LessonConfig(Section):
 
     epochs: Positive
     lr: Annotated[float, Field(gt=0)]
-    embedding: Positive | None
+
+
+class EmbeddingLessonConfig(LessonConfig):
+    """The lesson that embeds the letters first."""
+
+    embedding: Positive
 
 
 class HelloConfig(Section):
     """The course's lessons: how long each cell learns to say "ihello"."""
 
-    seed: Count
-    hidden: Positive
+    seed: Seed
     step_by_step: LessonConfig
     unfolded: LessonConfig
-    embedding: LessonConfig
+    embedding: EmbeddingLessonConfig
 
 
 class Config(Section):
     """All of params.yaml. Each name under `tasks` has its own section of that name, kept in `task`."""
 
-    seed: Count
+    seed: Seed
     data: DataConfig
     tasks: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
     cells: Annotated[tuple[CellName, ...], Field(min_length=1, strict=False)]
     hello: HelloConfig
     task: dict[str, TaskConfig]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        for key, names in (("tasks", self.tasks), ("cells", self.cells)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"each of {key} stands once, found {', '.join(names)}")
+        return self
 
 
 def read_config(path: Path) -> Config:
@@ -152,10 +175,10 @@ def read_config(path: Path) -> Config:
             message gives every such key's path, what was found and what would be accepted.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UnrollError(f"{path}: no such file; run this in the folder that holds params.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise UnrollError(f"{path}: not readable as YAML: {reason}") from None
     if not isinstance(values, dict):
@@ -172,7 +195,7 @@ def parse_config(values: dict[str, Any], origin: str = "params.yaml") -> Config:
     names = values.get("tasks")
     task_names = {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
     fixed = {key for key in Config.model_fields if key != "task"}
-    # A section of no listed task is checked all the same: a competitor switches tasks off by taking them off the list.
+    # A section of no listed task is checked all the same.
     sections = {key: value for key, value in values.items() if key not in fixed and _is_task_section(key, value)}
     unlisted = sorted(task_names - sections.keys())
     if unlisted:
@@ -194,14 +217,17 @@ def _explain(errors: Iterable[ErrorDetails], origin: str) -> str:
     lines = []
     for error in errors:
         places = [str(place) for place in error["loc"]]
-        path = ".".join(places[1:] if places[0] == "task" else places)
+        path = ".".join(places[1:] if places[:1] == ["task"] else places)
         if error["type"] == "extra_forbidden":
             lines.append(f"{origin}: {path}: unknown key; {_known_keys(error)}")
         elif error["type"] == "missing":
             lines.append(f"{origin}: {path}: missing; every key has to be given")
         else:
             message = error["msg"].removeprefix("Value error, ")
-            lines.append(f"{origin}: {path}: found {error['input']!r}; {message[0].lower()}{message[1:]}")
+            # A rule over a whole section says itself what it found.
+            found = "" if error["type"] == "value_error" else f"found {error['input']!r}; "
+            place = f"{origin}: {path}" if path else origin
+            lines.append(f"{place}: {found}{message[0].lower()}{message[1:]}")
     return "\n".join(dict.fromkeys(lines))
 
 

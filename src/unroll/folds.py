@@ -86,7 +86,7 @@ def train_fold(
 ) -> FoldResult:
     """Train one cell with one fold kept back, or take the finished fold from the cache.
 
-    A token that the fold's own training sequences do not hold is left out of the fold's vocabulary, so that it is
+    A token that the fold's own training sequences do not hold often enough is left out of the fold's vocabulary, so that it is
     read as unknown in the rows kept back, as an unseen word is in the test part.
 
     Args:
@@ -109,7 +109,8 @@ def train_fold(
     train = np.flatnonzero((corpus.folds != fold) & (corpus.folds != TEST_FOLD))
     valid = np.flatnonzero(corpus.folds == fold)
     test = np.flatnonzero(corpus.folds == TEST_FOLD)
-    known = np.bincount(corpus.tokens_of(train), minlength=len(material.vocabulary)) > 0
+    counts = np.bincount(corpus.tokens_of(train), minlength=len(material.vocabulary))
+    known = counts >= config.text.min_count
     vocabulary, new_ids = material.vocabulary.restrict(known)
     corpus = replace(corpus, tokens=new_ids[corpus.tokens])
 

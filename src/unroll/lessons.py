@@ -37,14 +37,14 @@ def teach_step_by_step(cell: str, config: HelloConfig) -> list[Said]:
     The hidden state itself is read as the logits, so its size is the number of letters.
     """
     torch.manual_seed(config.seed)
-    layer = CELLS[cell](len(LETTERS), config.hidden, batch_first=True)
+    layer = CELLS[cell](len(LETTERS), len(LETTERS), batch_first=True)
     optimizer = make_optimizer(layer, _recipe(config.step_by_step))
     inputs = functional.one_hot(torch.tensor(_numbers(TEXT)), len(LETTERS)).float()  # (T, E)
     targets = torch.tensor(_numbers(TARGET))  # (T,)
     said = []
     for epoch in range(1, config.step_by_step.epochs + 1):
         optimizer.zero_grad()
-        state = first_state(cell, 1, inputs, config.hidden)
+        state = first_state(cell, 1, inputs, len(LETTERS))
         loss = torch.zeros(())
         letters = []
         for x, target in zip(inputs, targets, strict=True):
@@ -59,13 +59,13 @@ def teach_step_by_step(cell: str, config: HelloConfig) -> list[Said]:
 
 def teach_unfolded(cell: str, config: HelloConfig) -> list[Said]:
     """Lesson two: the same as one call on the whole sequence, unfolded; the loss is the mean over steps."""
-    model = ModelConfig(embedding=None, hidden=config.hidden, head="none", **_PLAIN)
+    model = ModelConfig(embedding=None, hidden=len(LETTERS), head="none", **_PLAIN)
     return _teach("unfolded", cell, model, config, config.unfolded)
 
 
 def teach_embedding(cell: str, config: HelloConfig) -> list[Said]:
     """Lesson three: letters are embedded first, and a linear layer reads the hidden state."""
-    model = ModelConfig(embedding=config.embedding.embedding, hidden=config.hidden, head="linear", **_PLAIN)
+    model = ModelConfig(embedding=config.embedding.embedding, hidden=len(LETTERS), head="linear", **_PLAIN)
     return _teach("embedding", cell, model, config, config.embedding)
 
 

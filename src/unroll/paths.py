@@ -3,8 +3,6 @@
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
-PIPELINE = Path("dvc.yaml")
-LOCK = Path("dvc.lock")
 CACHE = Path(".cache")
 FOLD_CACHE = CACHE / "folds"
 VECTOR_CACHE = CACHE / "vectors"

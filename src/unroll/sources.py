@@ -54,7 +54,7 @@ def download_archive(task: Task, into: Path) -> None:
     url, inside = str(task.remote.archive_url), str(task.remote.archive_folder)
     with new_folder(into) as scratch:
         try:
-            unpack = pooch.Unzip(extract_dir=str(scratch / "archive"))
+            unpack = pooch.Unzip(extract_dir="archive")  # beside the archive
             pooch.retrieve(url, known_hash=None, path=scratch, fname="archive.zip", processor=unpack, progressbar=True)
         except (requests.RequestException, ValueError, OSError, zipfile.BadZipFile) as error:
             raise UnrollError(f"{url}: cannot be downloaded ({' '.join(str(error).split())[:200]})") from None

@@ -55,6 +55,6 @@ def choose_test_rows(
     if share == 0:
         return np.zeros(len(labels), dtype=bool)
     # A share of s is about s * slices slices; with twenty slices it is met within a fortieth.
-    slices = max(2, round(1 / share)) if round(1 / share) * share == 1 else 20
-    taken = max(1, round(share * slices))
+    slices = round(1 / share) if round(1 / share) * share == 1 else 20
+    taken = min(max(1, round(share * slices)), slices - 1)
     return assign_folds(labels, groups, slices, seed) < taken

@@ -160,6 +160,7 @@ def fit(
         on_epoch(record, spans / seconds)
 
     progress.close()
+    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # predictions are made in fp32, as a bundle makes them
     model.load_state_dict(state.best_weights)
     return state.history
 
@@ -198,7 +199,8 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: 
     """Return the learning rate's course over all steps of a training (one cycle: Smith and Topin, 2017)."""
     if config.schedule == "constant":
         return LambdaLR(optimizer, lambda step: 1.0)
-    return OneCycleLR(optimizer, config.lr, total_steps=steps + 1, pct_start=config.warmup, cycle_momentum=False)
+    rise = max(config.warmup, 2 / (steps + 1))  # it divides by the length of the rise
+    return OneCycleLR(optimizer, config.lr, total_steps=steps + 1, pct_start=rise, cycle_momentum=False)
 
 
 def make_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
@@ -275,7 +277,7 @@ class TrainState:
             UnrollError: the file is damaged.
         """
         try:
-            content = torch.load(path, weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UnrollError(f"{path}: not a whole checkpoint ({reason}); delete it to begin anew") from None

@@ -4,16 +4,20 @@ import sys
 
 from unroll import paths
 from unroll.config import read_config
-from unroll.errors import run_program
+from unroll.errors import UnrollError, run_program
 from unroll.files import new_file
 from unroll.rows import TRAIN, read_rows
-from unroll.tasks import load_task
+from unroll.tasks import TableFiles, load_task
 
 
 def main(task_name: str) -> None:
     """Write data/rows/<task>.parquet."""
     config, task = read_config(paths.PARAMS), load_task(task_name)
     split = config.task[task.name].split
+    if isinstance(task.files, TableFiles) and split.test_share:
+        raise UnrollError(
+            f"params.yaml: {task.name}.split.test_share: found {split.test_share}; it has a test file, so 0 is right"
+        )
     rows = read_rows(task, paths.raw(task.name), folds=split.folds, test_share=split.test_share, seed=config.seed)
     with new_file(paths.rows(task.name)) as scratch:
         rows.to_parquet(scratch, index=False)

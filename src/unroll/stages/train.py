@@ -54,7 +54,8 @@ def main(task_name: str, cell: str) -> None:
                 result = train_fold(
                     task, cell, fold, material, sections, seed=config.seed, cache=paths.FOLD_CACHE, on_epoch=log_epoch
                 )
-                child.log_scores({"epoch": result.history.best_epoch, **score_folds([result], truth)[0]})
+                own = score_folds([result], truth)[0]
+                child.log_scores({"epoch": own.pop("best_epoch")} | {key: own[key] for key in own if key != "fold"})
                 results.append(result)
 
         out_of_fold = collect_folds(results, "valid", task.labels)

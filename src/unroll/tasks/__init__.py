@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Literal
 
 from unroll.errors import UnrollError
 
@@ -57,7 +58,7 @@ class Task:
     labels: tuple[str, ...]
     label_names: tuple[str, ...]
     group_word: str
-    metric: str
+    metric: Literal["accuracy", "macro_f1"]
     id_column: str
     label_column: str
 

@@ -18,8 +18,11 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
+from mlflow.exceptions import MlflowException
 
-REQUIREMENTS = ("torch", "torchtext", "numpy", "pandas", "scikit-learn", "pydantic", "pyyaml", "safetensors",
+from unroll.errors import UnrollError
+
+REQUIREMENTS = ("torch", "torchtext", "numpy", "pandas", "scikit-learn", "pydantic", "ruamel.yaml", "safetensors",
                 "accelerate", "tqdm")  # fmt: skip
 
 
@@ -82,12 +85,21 @@ def open_store(root: Path) -> None:
     Args:
         root: the project's folder. Inside the temporary workspace of a queued DVC experiment it is the project that
             the experiment was queued from.
+
+    Raises:
+        UnrollError: the store cannot be opened.
     """
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(tracking_uri(root))
-    with _one_at_a_time():
-        mlflow.search_experiments(max_results=1)
+    try:
+        with _one_at_a_time():
+            mlflow.search_experiments(max_results=1)
+    except MlflowException as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UnrollError(
+            f"MLflow: {mlflow.get_tracking_uri()} cannot be opened ({reason}); MLFLOW_TRACKING_URI names it"
+        ) from None
 
 
 def tracking_uri(root: Path) -> str:
