@@ -34,11 +34,11 @@ def test_a_folder_of_data_is_resolved_checked_and_chosen(project: Project, tmp_p
         (["data", "nowhere"], "error: DATA=nowhere: no such folder"),
         (["data", "src"], "error: DATA=src: expected sentiment-analysis-on-movie-reviews/ in it"),
         (["data", "--source", "s3"], "'s3' is not one of 'local', 'kaggle'"),
-        (["results"], "error: reports/metrics/surnames.json: no such file"),
+        (["results"], "error: reports/metrics/sentiment.json: no such file"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_a_status(project: Project, arguments: list[str], told: str) -> None:
-    (project.folder / "reports/metrics/surnames.json").unlink(missing_ok=True)
+    (project.folder / "reports/metrics/sentiment.json").unlink(missing_ok=True)
     before = (project.folder / "params.yaml").read_text()
     done = project.run("unroll", *arguments, check=False)
     assert done.returncode != 0

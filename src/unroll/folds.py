@@ -86,8 +86,8 @@ def train_fold(
 ) -> FoldResult:
     """Train one cell with one fold kept back, or take the finished fold from the cache.
 
-    A token that the fold's own training sequences do not hold often enough is left out of the fold's vocabulary, so that it is
-    read as unknown in the rows kept back, as an unseen word is in the test part.
+    A token that the fold's own training sequences do not hold often enough is left out of the fold's vocabulary, so
+    that it is read as unknown in the rows kept back, as an unseen word is in the test part.
 
     Args:
         task: names the labels.

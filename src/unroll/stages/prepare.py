@@ -15,9 +15,8 @@ def main(task_name: str) -> None:
     config, task = read_config(paths.PARAMS), load_task(task_name)
     split = config.task[task.name].split
     if isinstance(task.files, TableFiles) and split.test_share:
-        raise UnrollError(
-            f"params.yaml: {task.name}.split.test_share: found {split.test_share}; it has a test file, so 0 is right"
-        )
+        key = f"params.yaml: {task.name}.split.test_share"
+        raise UnrollError(f"{key}: found {split.test_share}; the task has a test file of its own, so 0.0 is right")
     rows = read_rows(task, paths.raw(task.name), folds=split.folds, test_share=split.test_share, seed=config.seed)
     with new_file(paths.rows(task.name)) as scratch:
         rows.to_parquet(scratch, index=False)

@@ -97,9 +97,8 @@ def open_store(root: Path) -> None:
             mlflow.search_experiments(max_results=1)
     except MlflowException as error:
         reason = " ".join(str(error).split())[:200]
-        raise UnrollError(
-            f"MLflow: {mlflow.get_tracking_uri()} cannot be opened ({reason}); MLFLOW_TRACKING_URI names it"
-        ) from None
+        store = f"MLflow: {mlflow.get_tracking_uri()} cannot be opened ({reason})"
+        raise UnrollError(f"{store}; the variable MLFLOW_TRACKING_URI names it") from None
 
 
 def tracking_uri(root: Path) -> str:
