@@ -13,12 +13,15 @@ import pytest
 import torch
 import yaml
 from accelerate.state import AcceleratorState
+from hypothesis import settings
 
 from unroll.config import Config, ModelConfig, TaskConfig, TrainConfig, parse_config, read_config
 from unroll.corpus import Corpus, build_corpus, place_rows
 from unroll.text import Vocabulary, build_vocabulary
 
 ROOT = Path(__file__).parents[1]
+settings.register_profile("house", deadline=None)  # machines are shared: a slow example is no failure
+settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)

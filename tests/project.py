@@ -51,8 +51,8 @@ class Project:
 
     def commit(self, message: str = "change") -> None:
         """Commit everything that git does not ignore."""
-        for command in (["add", "-A"], ["commit", "-qm", message]):
-            self.run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", *command)
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", message)
 
     def state(self) -> dict[str, bytes]:
         """Return the content of every stage output."""
@@ -77,6 +77,8 @@ def copy_project(folder: Path) -> Project:
             shutil.copyfile(ROOT / name, folder / name)
     project = Project(folder)
     project.run("git", "init", "-q", "-b", "main")
+    project.run("git", "config", "user.name", "test")
+    project.run("git", "config", "user.email", "test@localhost")
     return project
 
 
