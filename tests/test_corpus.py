@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unroll.corpus import Corpus, build_corpus, iterate_batches, load_corpus, place_rows
+from unroll.corpus import Corpus, build_corpus, iterate_batches, load_corpus, place_rows, plan_batches
 from unroll.errors import UnrollError
 from unroll.text import UNKNOWN, Vocabulary, build_vocabulary
 
@@ -103,3 +104,11 @@ def test_a_damaged_corpus_is_refused_with_the_files_name(
     path.unlink()
     with pytest.raises(UnrollError, match=r"labels.npy"):
         load_corpus(tmp_path)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=40), st.integers(1, 6), st.none() | st.integers(0, 9))
+def test_batches_are_of_one_length_and_as_few_as_can_be(lengths: list[int], size: int, seed: int | None) -> None:
+    generator = None if seed is None else np.random.default_rng(seed)
+    chunks = plan_batches(np.array(lengths), size, generator)
+    assert all(len({lengths[number] for number in chunk}) == 1 for chunk in chunks)
+    assert len(chunks) == sum(-(-count // size) for count in Counter(lengths).values())
