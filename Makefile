@@ -37,10 +37,10 @@ check: $(READY)  ## lint, types, and the tests that take seconds
 	ruff format --check .
 	mypy
 	hadolint --failure-threshold warning Dockerfile
-	pytest -q -m "not slow"
+	pytest -q -m "not slow" --numprocesses 2 --dist loadgroup
 
 test: $(READY)  ## all tests
-	pytest -q
+	pytest -q --numprocesses 2 --dist loadgroup
 
 format: $(READY)  ## format the code
 	ruff check --fix .
@@ -49,6 +49,7 @@ format: $(READY)  ## format the code
 ui: $(READY)  ## open the MLflow UI on the runs just made: http://127.0.0.1:5000
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $(PORT)
 
-clean:  ## remove what the pipeline made, DVC's cache and MLflow's runs; the virtual environment stays
+clean:  ## remove what the pipeline made, DVC's cache and MLflow's runs; history.csv stays
 	rm -rf .cache .dvc/cache .dvc/tmp data/raw data/rows data/corpus data/blend models mlruns mlartifacts mlflow.db* \
-	  reports/figures reports/plots reports/submissions reports/index.html reports/hello.json
+	  reports/figures reports/plots reports/submissions/*.json reports/index.html reports/hello.json
+	find reports/submissions -name '*.csv' ! -name history.csv -delete 2>/dev/null || true

@@ -15,6 +15,7 @@ import yaml
 from accelerate.state import AcceleratorState
 from hypothesis import settings
 
+from project import Project, copy_project, make_small
 from unroll.config import Config, ModelConfig, TaskConfig, TrainConfig, parse_config, read_config
 from unroll.corpus import Corpus, build_corpus, place_rows
 from unroll.text import Vocabulary, build_vocabulary
@@ -29,6 +30,27 @@ def _fixed_seeds() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     AcceleratorState._reset_state(reset_partial_state=True)  # a process keeps its first precision otherwise
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, and all that need the small project or the service's port in another."""
+    together = {"test_pipeline", "test_competition_loop", "test_kaggle"}
+    for item in items:
+        name = item.path.stem
+        item.add_marker(pytest.mark.xdist_group("pipeline" if name in together else name))
+
+
+@pytest.fixture(scope="session")
+def small_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A small project after one `dvc repro`, its lock and metrics committed; a test leaves it as it was."""
+    project = copy_project(tmp_path_factory.mktemp("project"))
+    make_small(project)
+    project.commit("small")
+    project.run("unroll", "data")
+    project.run("dvc", "repro")
+    project.commit("its lock and metrics")
+    return project
 
 
 @pytest.fixture(scope="session")

@@ -20,11 +20,16 @@ class Project:
 
     folder: Path
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables of a person who works here and has no credential."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        hidden = ("MLFLOW_TR", "DVC_E", "KAGGLE_")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
+        return environment | {"PATH": path, "PYTHONPATH": str(self.folder / "src"), "OMP_NUM_THREADS": "1"}
+
     def run(self, *command: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command as a person would, with the interpreter's own bin folder first on the path."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_TR", "DVC_E"))}
-        environment |= {"PATH": path, "PYTHONPATH": str(self.folder / "src"), "OMP_NUM_THREADS": "1", **variables}
+        environment = self.environment() | variables
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")

@@ -17,9 +17,9 @@ ROOT = SOURCE.parent
 LAYERS = (
     {"errors", "config", "files", "progress", "paths"},
     {"tasks", "text", "splits", "metrics", "cells"},
-    {"kaggle", "model", "corpus", "rows", "submission"},
+    {"kaggle", "model", "corpus", "rows", "submission", "ledger"},
     {"sources", "blend", "train", "bundle", "folds", "lessons", "tracking", "report", "workspace"},
-    {"stages", "cli"},
+    {"stages", "commands", "cli"},
 )
 SINGLE_IMPORTERS = {
     "kaggle": "unroll.kaggle",

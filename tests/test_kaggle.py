@@ -1,6 +1,9 @@
 """The real client, in a process of its own, against a stand-in of the service on the loopback."""
 
+import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_service import TOKEN, Service, serve, zip_folder
+from kaggle_service import SLUG, TOKEN, Fault, Service, serve, zip_folder
 
-SLUG = "sentiment-analysis-on-movie-reviews"
 SAMPLE = Path(__file__).parents[1] / "data/sample" / SLUG
 
 
@@ -21,10 +23,10 @@ def service() -> Iterator[Service]:
         yield service
 
 
-def download(home: Path, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
+def download(home: Path, token: str | None = TOKEN, slug: str = SLUG) -> subprocess.CompletedProcess[str]:
     code = (
         "from pathlib import Path; from unroll import kaggle; from unroll.errors import run_program\n"
-        f"run_program(lambda: kaggle.download_competition({SLUG!r}, Path('cache')))"
+        f"run_program(lambda: kaggle.download_competition({slug!r}, Path('cache')))"
     )
     hidden = ("KAGGLE_", "HTTP", "http")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
@@ -49,9 +51,8 @@ def test_all_files_are_downloaded_and_unpacked(service: Service, tmp_path: Path)
     ("refusal", "told"),
     [
         ((403, "You must accept this competition's rules"), f"https://www.kaggle.com/c/{SLUG}/rules"),
-        ((404, "Not found"), "there is no competition of this name"),
-        ((429, "Too many requests"), "too many requests; wait a minute"),
-        ((500, "Internal error"), "try again later"),
+        ((404, "Not found"), "there is no competition or dataset of this name"),
+        ((400, "Bad Request"), "400: Bad Request"),
     ],
 )
 def test_a_refusal_is_one_sentence_with_the_next_step_and_leaves_nothing(
@@ -64,7 +65,71 @@ def test_a_refusal_is_one_sentence_with_the_next_step_and_leaves_nothing(
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert TOKEN not in done.stdout + done.stderr
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(("cache", ".cache"))]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_unknown_competition_is_said(service: Service, tmp_path: Path) -> None:
+    done = download(tmp_path, slug="no-such-competition")
+    assert done.returncode == 1
+    assert "error: Kaggle: no-such-competition: 404: there is no competition or dataset of this name" in done.stderr
+
+
+def test_a_service_with_a_passing_fault_is_asked_again(service: Service, tmp_path: Path) -> None:
+    service.faults = [
+        Fault("IntrospectToken", 500),
+        Fault("DownloadDataFiles", 429, "Too many requests", {"Retry-After": "2"}),
+        Fault("DownloadDataFiles", 500, "Internal error"),
+    ]
+    done = download(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Kaggle answers 429; trying again in 2 s (1 of 4)" in done.stderr
+    assert "Kaggle answers 500; trying again in 2 s (2 of 4)" in done.stderr
+    assert service.asked.count("DownloadDataFiles") == 3
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_a_service_that_stays_busy_is_left_with_a_sentence(service: Service, tmp_path: Path) -> None:
+    service.faults = [Fault("DownloadDataFiles", 429, "Too many", {"Retry-After": "7200"})]
+    done = download(tmp_path)
+    assert done.returncode == 1
+    assert "429: too many requests; wait 7200 s, as the service asks, and try again" in done.stderr
+    assert service.asked.count("DownloadDataFiles") == 1, "nobody waits two hours, and nobody asks before"
+
+
+def test_without_a_service_it_says_so(tmp_path: Path) -> None:
+    done = download(tmp_path)
+    assert done.returncode == 1
+    assert "error: Kaggle: the service cannot be reached; check the network" in done.stderr
+
+
+def test_a_download_that_breaks_off_is_resumed_where_it_was(service: Service, tmp_path: Path) -> None:
+    folder = tmp_path / "large"
+    shutil.copytree(SAMPLE, folder)
+    (folder / "noise.bin").write_bytes(random.Random(1).randbytes(5_000_000))
+    service.archive = zip_folder(folder)
+    service.cut_after = 3_000_000
+    done = download(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "cache/noise.bin").read_bytes() == (folder / "noise.bin").read_bytes()
+    assert len(service.ranges) == 1
+    assert 1_000_000 < int(service.ranges[0].removeprefix("bytes=").rstrip("-")) <= 3_000_000
+    assert not list(tmp_path.glob(".cache*"))
+
+
+def test_a_download_that_was_killed_is_resumed_by_the_next_call(service: Service, tmp_path: Path) -> None:
+    folder = tmp_path / "large"
+    shutil.copytree(SAMPLE, folder)
+    (folder / "noise.bin").write_bytes(random.Random(2).randbytes(5_000_000))
+    service.archive = zip_folder(folder)
+    left = tmp_path / ".cache.download"
+    left.mkdir()
+    (left / f"{SLUG}.zip").write_bytes(service.archive[:2_000_000])
+    marker = {"validator": f'"{hash(service.archive)}"', "size": len(service.archive)}
+    (left / f"{SLUG}.zip.kaggle-partial").write_text(json.dumps(marker))
+    done = download(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert service.ranges == ["bytes=2000000-"]
+    assert (tmp_path / "cache/noise.bin").read_bytes() == (folder / "noise.bin").read_bytes()
 
 
 def test_a_truncated_archive_is_refused(service: Service, tmp_path: Path) -> None:
@@ -72,7 +137,7 @@ def test_a_truncated_archive_is_refused(service: Service, tmp_path: Path) -> Non
     done = download(tmp_path)
     assert done.returncode == 1
     assert "not a whole zip archive" in done.stderr
-    assert not (tmp_path / "cache").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(("cache", ".cache"))]
 
 
 def test_a_bad_credential_is_said_and_not_shown(service: Service, tmp_path: Path) -> None:

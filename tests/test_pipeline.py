@@ -9,22 +9,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from project import Project, copy_project, make_small
+from project import Project
 from unroll.model import CELLS
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+@pytest.fixture
+def project(small_project: Project) -> Project:
     """The small project after one `dvc repro`."""
-    project = copy_project(tmp_path_factory.mktemp("project"))
-    make_small(project)
-    project.commit("small")
-    project.run("unroll", "data")
-    project.run("dvc", "repro")
-    project.commit("its lock and metrics")
-    return project
+    return small_project
 
 
 @pytest.fixture
@@ -105,11 +99,21 @@ def test_the_runs_are_in_mlflow(project: Project) -> None:
     assert found["names"] == sorted(
         name
         for task in ("sentiment", "surnames")
-        for cell in CELLS
+        for cell in [*CELLS, "blend"]
         for name in (f"{task} {cell}", f"{task} {cell} fold 0", f"{task} {cell} fold 2")
+        if name.endswith("blend") or cell != "blend"
     )
+    parents = {run["name"]: run["id"] for run in found["runs"]}
     for run in found["runs"]:
         assert run["tags"]["git_commit"] == project.run("git", "rev-parse", "HEAD~1").stdout.strip()
+        if run["params"]["cell"] == "blend":
+            assert run["tags"]["dvc_stage"].startswith("evaluate@")
+            for cell in CELLS:
+                assert run["tags"][f"member_{cell}"] == parents[f"{run['tags']['task']} {cell}"]
+                assert 0 <= float(run["params"][f"weight.{cell}"]) <= 1
+            assert "best_accuracy" in run["metrics"]
+            assert set(run["artifacts"]) == {f"figures/{figure}" for figure in run["figures"]}
+            continue
         assert run["tags"]["dvc_stage"].startswith("train@")
         assert re.fullmatch(r"[0-9a-f]{64}", run["tags"]["corpus_sha256"])
         assert "best_accuracy" in run["metrics"]
@@ -134,7 +138,7 @@ for experiment in mlflow.search_experiments():
         task, cell = run.data.tags.get("task"), run.data.tags.get("cell")
         data = run.inputs.dataset_inputs
         runs.append({
-            "name": run.info.run_name, "tags": run.data.tags, "metrics": run.data.metrics, "params": run.data.params,
+            "id": run.info.run_id, "name": run.info.run_name, "tags": run.data.tags, "metrics": run.data.metrics, "params": run.data.params,
             "epochs": [m.step for m in client.get_metric_history(run.info.run_id, "valid_accuracy")],
             "dataset": data[0].dataset.name if data else None, "digest": data[0].dataset.digest if data else None,
             "artifacts": [a.path for a in client.list_artifacts(run.info.run_id, "figures")],
@@ -271,6 +275,8 @@ def test_an_experiment_is_tagged_in_mlflow(restored: Project) -> None:
     assert "train@surnames" not in re.sub(r"Stage '\S+' didn't change", "", out)
     found = json.loads(restored.run("python", "-c", MLFLOW_CHECK).stdout.splitlines()[-1])
     tagged = [run for run in found["runs"] if run["tags"].get("dvc_experiment") == "faster"]
+    assert [run["name"] for run in tagged if run["params"]["cell"] == "blend"] == ["sentiment blend"]
+    tagged = [run for run in tagged if run["params"]["cell"] != "blend"]
     assert {run["params"]["lr"] if "fold" in run["tags"] else run["params"]["train.lr"] for run in tagged} == {"0.01"}
     difference = restored.run("dvc", "metrics", "diff", "--json").stdout
     assert "reports/metrics/sentiment.json" in json.loads(difference)

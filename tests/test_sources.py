@@ -14,6 +14,7 @@ from unroll.errors import UnrollError
 from unroll.files import sha256_of_file
 from unroll.sources import copy_local, fetch, write_source_record
 from unroll.tasks import Remote, load_task
+from unroll.tasks.surnames import ROWS
 
 SAMPLE = Path(__file__).parents[1] / "data/sample"
 SENTIMENT, SURNAMES = load_task("sentiment"), load_task("surnames")
@@ -47,11 +48,14 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
         copy_local(SENTIMENT, tmp_path / "data", tmp_path / "raw")
 
 
-def archive_of(folder: str) -> bytes:
+def archive_of(folder: str, *, without: str | None = None, more: int = 0) -> bytes:
+    """Return an archive as the public one, with other names: the right number of lines in each file."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        for language in SURNAMES.labels:
-            archive.writestr(f"{folder}/{language}.txt", "Aa\nBb\n")
+        for language, rows in ROWS.items():
+            if language != without:
+                archive.writestr(f"{folder}/{language}.txt", "Aa\n" * (rows + more))
+        archive.writestr("data/eng-fra.txt", "Go.\tVa !\n")
     return stream.getvalue()
 
 
@@ -80,7 +84,7 @@ def served() -> Iterator[tuple[str, dict[str, bytes], list[str]]]:
     server.server_close()
 
 
-REMOTE = DataConfig(source="kaggle", dir="unused")
+REMOTE = DataConfig(source="kaggle", dir="unused", mirrors={})
 
 
 def test_an_archive_is_downloaded_once_and_kept(
@@ -89,12 +93,18 @@ def test_an_archive_is_downloaded_once_and_kept(
     monkeypatch.chdir(tmp_path)
     address, files, asked = served
     files["/data.zip"] = archive_of("data/names")
-    task = replace(SURNAMES, remote=Remote(archive_url=f"{address}/data.zip", archive_folder="data/names"))
+    task = replace(SURNAMES, remote=Remote(archive_url=f"{address}/data.zip", rows=ROWS))
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         assert fetch(task, REMOTE, tmp_path / name, Path("cache")) == f"{address}/data.zip"
         assert len(list((tmp_path / name / "names").iterdir())) == 18
     assert asked == ["/data.zip"]
+    next(Path("cache").rglob("Irish.txt")).write_text("Aa\n")
+    (tmp_path / "three").mkdir()
+    fetch(task, REMOTE, tmp_path / "three", Path("cache"))
+    assert asked == ["/data.zip"] * 2, "a damaged file is downloaded again"
+    assert (tmp_path / "three/names/Irish.txt").read_text() == "Aa\n" * 232
+    assert not list(tmp_path.rglob("eng-fra.txt"))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +112,8 @@ def test_an_archive_is_downloaded_once_and_kept(
     [
         (None, "cannot be downloaded"),
         (archive_of("data/names")[:-40], "cannot be downloaded"),
-        (archive_of("other"), "expected the folder data/names in the archive"),
+        (archive_of("names", without="Irish"), "expected a folder with the 18 files Arabic.txt to Vietnamese.txt"),
+        (archive_of("names", more=1), "Arabic.txt: expected 2,000 lines, found 2,001; the archive is another one"),
     ],
 )
 def test_a_bad_archive_is_refused_and_leaves_nothing(
@@ -111,8 +122,20 @@ def test_a_bad_archive_is_refused_and_leaves_nothing(
     address, files, _ = served
     if content is not None:
         files["/data.zip"] = content
-    task = replace(SURNAMES, remote=Remote(archive_url=f"{address}/data.zip", archive_folder="data/names"))
+    task = replace(SURNAMES, remote=Remote(archive_url=f"{address}/data.zip", rows=ROWS))
     (tmp_path / "raw").mkdir()
     with pytest.raises(UnrollError, match=told):
         fetch(task, REMOTE, tmp_path / "raw", tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_a_mirror_takes_the_place_of_the_usual_archive_and_may_have_other_counts(
+    tmp_path: Path, served: tuple[str, dict[str, bytes], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    address, files, _ = served
+    files["/mine.zip"] = archive_of("deep/down/languages", more=2)
+    data = DataConfig(source="kaggle", dir="unused", mirrors={"surnames": f"{address}/mine.zip"})
+    (tmp_path / "raw").mkdir()
+    assert fetch(SURNAMES, data, tmp_path / "raw", Path("cache")) == f"{address}/mine.zip"
+    assert len(list((tmp_path / "raw/names").iterdir())) == 18

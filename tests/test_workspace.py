@@ -18,7 +18,7 @@ def test_setting_a_value_keeps_every_other_line(tmp_path: Path) -> None:
     assert len(changed) == 1
     assert "/elsewhere" in changed[0][1]
     assert "`make repro DATA=<dir>`" in changed[0][1], "the comment stays"
-    assert yaml.safe_load(file.read_text())["data"] == {"source": "local", "dir": "/elsewhere"}
+    assert yaml.safe_load(file.read_text())["data"] == {"source": "local", "dir": "/elsewhere", "mirrors": {}}
     set_params(file, "data", {"dir": "data/sample", "source": "local"})
     assert file.read_text().split() == before.split()
 

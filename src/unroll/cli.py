@@ -9,7 +9,9 @@ from unroll import paths
 from unroll.config import SourceName, read_config
 from unroll.errors import UnrollError, run_program
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None, pretty_exceptions_enable=False
+)
 
 
 @app.callback()
@@ -64,6 +66,65 @@ def results() -> None:
             typer.echo(f"  submission   {paths.submission(name)}")
     typer.echo(f"report         {paths.REPORT}")
     typer.echo("MLflow runs    make ui, then http://127.0.0.1:5000")
+
+
+@app.command()
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask nothing of the network.")] = False,
+) -> None:
+    """Check what the pipeline and Kaggle need, a line a check; the status is 0 only if `make repro` can run.
+
+    Example: unroll doctor --offline
+    """
+    from unroll.commands.doctor import doctor
+
+    doctor(as_json=json, offline=offline)
+
+
+@app.command()
+def submit(
+    task: Annotated[str, typer.Argument(help="Whose submission.")],
+    message: Annotated[str, typer.Option("--message", "-m", help="What this submission is, for people.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Send without asking.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Send a file that was sent before.")] = False,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the score.")] = 600,
+) -> None:
+    """Check the submission, show it, send it to Kaggle once, wait for its score and keep that beside the run.
+
+    Example: unroll submit sentiment -m "wider GRU"
+    """
+    from unroll.commands.submit import submit
+
+    submit(task, message, yes=yes, force=force, wait=wait)
+
+
+@app.command()
+def scores(
+    task: Annotated[str | None, typer.Argument(help="Only this task's.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show every submission with its out-of-fold and Kaggle scores, the newest first; fetch those still pending.
+
+    Example: unroll scores sentiment
+    """
+    from unroll.commands.scores import scores
+
+    scores(task, as_json=json)
+
+
+@app.command()
+def leaderboard(
+    task: Annotated[str | None, typer.Argument(help="Whose competition; may be left out where there is one.")] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many places to show.")] = 10,
+) -> None:
+    """Show the top of the leaderboard, and where this project's best submission would stand.
+
+    Example: unroll leaderboard --top 20
+    """
+    from unroll.commands.scores import leaderboard
+
+    leaderboard(task, top=top)
 
 
 def run() -> None:

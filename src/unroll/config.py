@@ -35,6 +35,7 @@ class DataConfig(Section):
 
     source: SourceName
     dir: Annotated[str, Field(min_length=1)]
+    mirrors: dict[str, Annotated[str, Field(pattern=r"^(https?://\S+|[\w.-]+/[\w.-]+)$")]]
 
 
 class SplitConfig(Section):

@@ -1,65 +1,100 @@
 """The Kaggle service: the only importer of kaggle.
 
-The client is imported late: importing it authenticates at once and prints help where it finds no credential.
+The client is imported late: importing it authenticates at once and prints help where it finds no credential. Every
+call that may be repeated is, politely: after a 429 as late as the service asks, after a fault of the service or of
+the network with growing pauses.
 """
 
 import contextlib
 import io
 import os
+import shutil
+import sys
+import time
 import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from unroll.errors import UnrollError
 from unroll.files import new_folder
 
+Client = Any  # the official client's classes are imported late and carry no types
+T = TypeVar("T")
+
+TIMEOUT = 60.0  # seconds without a byte; the client itself would wait for ever
+TRIES = 5
+LONGEST_WAIT = 120.0  # seconds
 ADVICE = {
     401: "the service does not know this credential; make a new token at https://www.kaggle.com/settings/api",
-    403: "accept the competition's rules on its page, https://www.kaggle.com/c/{slug}/rules, and try again",
-    404: "there is no competition of this name",
-    429: "too many requests; wait a minute and try again",
+    403: "the service refuses; accept the rules at https://www.kaggle.com/c/{slug}/rules and try again",
+    404: "there is no competition or dataset of this name",
+    429: "too many requests; wait a few minutes and try again",
 }
 
 
-def connect() -> Any:
+@dataclass(frozen=True)
+class Credential:
+    """Which credential the client would use; its value is never kept here."""
+
+    kind: str
+    place: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the service says of a competition and the person's part in it."""
+
+    title: str
+    entered: bool
+    closed: bool
+    daily_limit: int
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A submission as the service lists it; scores are None until there are some."""
+
+    reference: int
+    date: datetime | None
+    description: str
+    file_name: str
+    status: Literal["pending", "complete", "error"]
+    public_score: float | None
+    private_score: float | None
+    error: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of the leaderboard."""
+
+    team: str
+    score: float
+    date: datetime | None
+
+
+def connect() -> Client:
     """Return a client that has authenticated.
 
     Raises:
-        UnrollError: there is no credential, or it is not readable.
+        UnrollError: there is no credential, it is not readable, or the service does not take it.
     """
-    # A token in the environment would be sent to the production service by the import itself.
-    token = os.environ.pop("KAGGLE_API_TOKEN", None)
-    silence = io.StringIO()
+    client = _make_client()
     try:
-        with contextlib.redirect_stdout(silence):
-            from kaggle.api.kaggle_api_extended import KaggleApi
-            from kagglesdk import KaggleClient
-            from kagglesdk.kaggle_env import get_env
-    finally:
-        if token is not None:
-            os.environ["KAGGLE_API_TOKEN"] = token
-
-    class Client(KaggleApi):  # type: ignore[misc]
-        """The official client, made to honour KAGGLE_API_ENVIRONMENT."""
-
-        def build_kaggle_client(self) -> Any:
-            return KaggleClient(
-                env=get_env(),
-                username=self.config_values.get(self.CONFIG_NAME_USER),
-                password=self.config_values.get(self.CONFIG_NAME_KEY),
-                api_token=self.config_values.get(self.CONFIG_NAME_TOKEN),
-                response_processor=self.get_response_processor(),
-            )
-
-    client = Client()
-    try:
-        with contextlib.redirect_stdout(silence):
-            client.authenticate()
+        with _shielded():
+            politely(client.authenticate)
     except requests.RequestException as error:
         raise UnrollError(f"Kaggle: {explain(error)}") from None
     except (SystemExit, OSError, ValueError):
+        found = find_credential()
+        if found is not None and found.kind == "access token":
+            raise UnrollError(f"Kaggle: {found.place}: {ADVICE[401]}") from None
         raise UnrollError(
             "Kaggle: no credential found; set KAGGLE_API_TOKEN, or put a token into ~/.kaggle/access_token "
             "(https://www.kaggle.com/settings/api makes one)"
@@ -67,31 +102,308 @@ def connect() -> Any:
     return client
 
 
+def find_credential() -> Credential | None:
+    """Return which credential the client would use, without asking the service; None where there is none."""
+    client = _make_client()
+    from kagglesdk.kaggle_env import get_access_token_from_env
+
+    token, source = get_access_token_from_env()
+    if token:
+        in_file = source == "access_token"
+        return Credential("access token", "~/.kaggle/access_token" if in_file else f"the variable {source}")
+    values = client.read_config_environment({})
+    if {"username", "key"} <= values.keys():
+        return Credential("user name and key", "the variables KAGGLE_USERNAME and KAGGLE_KEY")
+    if {"username", "key"} <= client.read_config_environment(client.read_config_file(quiet=True)).keys():
+        return Credential("user name and key", str(client.config))
+    if (Path.home() / ".kaggle/credentials.json").is_file():
+        return Credential("login by browser", "~/.kaggle/credentials.json")
+    return None
+
+
+def user_name(client: Client) -> str:
+    """Return the name that the client has authenticated as."""
+    return str(client.config_values.get(client.CONFIG_NAME_USER, ""))
+
+
+def see_competition(client: Client, slug: str) -> Standing:
+    """Ask what a competition is and whether this person has entered it, which means to have accepted its rules.
+
+    Raises:
+        UnrollError: the service refuses or does not answer.
+    """
+    from kagglesdk.competitions.types.competition_api_service import ApiGetCompetitionRequest
+
+    request = ApiGetCompetitionRequest()
+    request.competition_name = slug
+    with _answered(slug), client.build_kaggle_client() as service:
+        found = politely(lambda: service.competitions.competition_api_client.get_competition(request))
+    return Standing(
+        title=found.title or slug,
+        entered=bool(found.user_has_entered),
+        closed=bool(found.submissions_disabled),
+        daily_limit=int(found.max_daily_submissions or 0),
+    )
+
+
 def download_competition(slug: str, into: Path) -> None:
     """Download all files of a competition into a folder that takes its name only when the archive is whole.
+
+    A download that breaks off stays beside it and is resumed by the next call, where the served file is the same.
 
     Raises:
         UnrollError: the service refuses, does not answer, or serves a damaged archive.
     """
     client = connect()
+    _download(lambda folder: client.competition_download_files(slug, path=folder, quiet=False), slug, into)
+
+
+def download_dataset(name: str, into: Path) -> None:
+    """Download all files of a dataset, named as owner/dataset; otherwise as download_competition."""
+    client = connect()
+    _download(lambda folder: client.dataset_download_files(name, path=folder, quiet=False), name, into)
+
+
+def _download(fetch: Callable[[str], None], name: str, into: Path) -> None:
+    broken_off = into.with_name(f".{into.name}.download")
+    broken_off.mkdir(parents=True, exist_ok=True)
+    with _answered(name):
+        politely(lambda: fetch(str(broken_off)))
+    archive = broken_off / f"{name.rpartition('/')[2]}.zip"
     with new_folder(into) as scratch:
-        try:
-            client.competition_download_files(slug, path=str(scratch), quiet=False)
-        except (requests.RequestException, ValueError, OSError) as error:
-            raise UnrollError(f"Kaggle: {slug}: {explain(error, slug)}") from None
-        archive = scratch / f"{slug}.zip"
         try:
             with zipfile.ZipFile(archive) as content:
                 content.extractall(scratch)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, OSError, EOFError) as error:
+            shutil.rmtree(broken_off, ignore_errors=True)
             raise UnrollError(f"Kaggle: {archive.name}: not a whole zip archive ({error}); try again") from None
-        archive.unlink()
+    shutil.rmtree(broken_off)
+
+
+def left_today(client: Client, slug: str) -> int | None:
+    """Return how many submissions are still allowed today, None where the service does not say."""
+    try:
+        limits = politely(lambda: client.competition_get_submission_limits(slug))
+    except (requests.RequestException, ValueError):
+        return None
+    return int(limits.num_allowed_now)
+
+
+def list_submissions(client: Client, slug: str, pages: int = 5) -> list[Listed]:
+    """Return this person's submissions to a competition, the newest first, 100 a page.
+
+    Raises:
+        UnrollError: the service refuses or does not answer.
+    """
+    from kagglesdk.competitions.types.competition_api_service import ApiListSubmissionsRequest
+
+    listed: list[Listed] = []
+    token = ""
+    with _answered(slug), client.build_kaggle_client() as service:
+        for _ in range(pages):
+            request = ApiListSubmissionsRequest()
+            request.competition_name, request.page_size, request.page_token = slug, 100, token
+            ask = service.competitions.competition_api_client.list_submissions
+            answer = politely(lambda request=request, ask=ask: ask(request))  # type: ignore[misc]
+            listed += [_read_submission(found) for found in answer.submissions or [] if found is not None]
+            token = answer.next_page_token or ""
+            if not token:
+                break
+    return listed
+
+
+def _read_submission(found: Any) -> Listed:
+    status = str(getattr(found.status, "name", found.status)).lower()
+    return Listed(
+        reference=int(found.ref or 0),
+        date=found.date,
+        description=found.description or "",
+        file_name=found.file_name or "",
+        status="complete" if status == "complete" else "error" if status == "error" else "pending",
+        public_score=_score(found.public_score),
+        private_score=_score(found.private_score),
+        error=found.error_description or "",
+    )
+
+
+def _score(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def upload(client: Client, slug: str, file: Path, description: str) -> str:
+    """Upload a file as a submission, once, and return what the service says.
+
+    That it says so does not mean that there is a submission: the client returns as if all were well when the upload
+    was refused. Look for it in list_submissions. The call is not repeated after a fault, since the submission may
+    exist all the same.
+
+    Raises:
+        UnrollError: the service refuses the submission or does not answer.
+    """
+    silence = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(silence):
+            answer = client.competition_submit(str(file), description, slug, quiet=True)
+    except (requests.RequestException, ValueError, OSError) as error:
+        raise UnrollError(f"Kaggle: {slug}: {explain(error, slug)}") from None
+    return _hide(" ".join(f"{silence.getvalue()} {answer.message or ''}".split()))
+
+
+def leaderboard(client: Client, slug: str, enough: Callable[[list[Place]], bool]) -> list[Place]:
+    """Return the leaderboard from its top, page by page until `enough` says so.
+
+    Raises:
+        UnrollError: the service refuses or does not answer.
+    """
+    from kagglesdk.competitions.types.competition_api_service import ApiGetLeaderboardRequest
+
+    places: list[Place] = []
+    token = ""
+    with _answered(slug), client.build_kaggle_client() as service:
+        while True:
+            request = ApiGetLeaderboardRequest()
+            request.competition_name, request.page_size, request.page_token = slug, 200, token
+            ask = service.competitions.competition_api_client.get_leaderboard
+            answer = politely(lambda request=request, ask=ask: ask(request))  # type: ignore[misc]
+            for found in answer.submissions or []:
+                score = _score(found.score)
+                if score is not None:
+                    places.append(Place(found.team_name or str(found.team_id), score, found.submission_date))
+            token = answer.next_page_token or ""
+            if not token or enough(places):
+                return places
+
+
+def politely(call: Callable[[], T]) -> T:
+    """Call, and call again after a 429, a fault of the service or of the network, with a line that says so.
+
+    Raises:
+        requests.RequestException: the last answer, where it is none of those or the last of TRIES.
+    """
+    for attempt in range(1, TRIES + 1):
+        try:
+            return call()
+        except requests.RequestException as error:
+            pause = _pause(error, attempt)
+            if pause is None or attempt == TRIES or pause > LONGEST_WAIT:
+                raise
+            status = _status(error)
+            found = f"answers {status}" if status else "cannot be reached"
+            print(f"Kaggle {found}; trying again in {pause:.0f} s ({attempt} of {TRIES - 1})", file=sys.stderr)
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def _pause(error: requests.RequestException, attempt: int) -> float | None:
+    """Return after how many seconds to call again, None where that would not help."""
+    status = _status(error)
+    if status is None:
+        is_network = isinstance(error, requests.ConnectionError | requests.Timeout)
+        return float(2 ** (attempt - 1)) if is_network else None
+    if status == 429:
+        return _asked_wait(error) or 5.0 * attempt
+    return float(2 ** (attempt - 1)) if status >= 500 else None
+
+
+def _status(error: Exception) -> int | None:
+    response = getattr(error, "response", None)
+    return response.status_code if response is not None else None
+
+
+def _asked_wait(error: Exception) -> float:
+    """Return the seconds of an answer's Retry-After, 0 where it gives none."""
+    response = getattr(error, "response", None)
+    asked = response.headers.get("Retry-After", "") if response is not None else ""
+    return float(asked) if asked.isdigit() else 0.0
 
 
 def explain(error: Exception, slug: str = "") -> str:
     """Return what an answer of the service means and what to do."""
-    response = getattr(error, "response", None)
-    status = response.status_code if response is not None else None
+    status = _status(error)
+    said = _hide(" ".join(str(error).split())[:300])
+    if status == 429 and _asked_wait(error):
+        return f"429: too many requests; wait {_asked_wait(error):.0f} s, as the service asks, and try again"
     if status in ADVICE:
-        return f"{status}: {ADVICE[status].format(slug=slug)}"
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}; try again later"
+        own = f" (it says: {said})" if said and status == 403 else ""
+        return f"{status}: {ADVICE[status].format(slug=slug)}{own}"
+    if status is not None and status >= 500:
+        return f"{status}: the service has a fault of its own; try again later"
+    if status is not None:
+        return f"{status}: {said}"
+    if isinstance(error, requests.ConnectionError | requests.Timeout):
+        return "the service cannot be reached; check the network and try again"
+    return f"{type(error).__name__}: {said}; try again"
+
+
+def _hide(text: str) -> str:
+    """Take a credential out of a text that is about to be shown."""
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_KEY"):
+        if secret := os.environ.get(name):
+            text = text.replace(secret, "…")
+    return text
+
+
+@contextlib.contextmanager
+def _answered(slug: str) -> Iterator[None]:
+    """Turn what the client raises into one sentence."""
+    try:
+        yield
+    except (requests.RequestException, ValueError, OSError) as error:
+        raise UnrollError(f"Kaggle: {slug}: {explain(error, slug)}") from None
+
+
+@contextlib.contextmanager
+def _shielded() -> Iterator[None]:
+    """Keep the client's help off the screen, and standard input open: its way out, `exit`, closes that."""
+    stdin, sys.stdin = sys.stdin, io.StringIO()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        sys.stdin = stdin
+
+
+class _PatientAdapter(HTTPAdapter):
+    """Gives up on a silent service."""
+
+    def send(self, *arguments: Any, **options: Any) -> requests.Response:
+        options["timeout"] = options.get("timeout") or TIMEOUT
+        return super().send(*arguments, **options)
+
+
+def _make_client() -> Client:
+    """Return the official client, made to honour KAGGLE_API_ENVIRONMENT, before it authenticates."""
+    # A token in the environment would be sent to the production service by the import itself.
+    token = os.environ.pop("KAGGLE_API_TOKEN", None)
+    try:
+        with _shielded():
+            from kaggle.api.kaggle_api_extended import KaggleApi
+            from kagglesdk import KaggleClient
+            from kagglesdk.kaggle_env import get_env
+    except SystemExit:
+        raise UnrollError("Kaggle: the client cannot be loaded; install requirements.txt again") from None
+    finally:
+        if token is not None:
+            os.environ["KAGGLE_API_TOKEN"] = token
+
+    class PatientClient(KaggleApi):  # type: ignore[misc]
+        """The official client with KAGGLE_API_ENVIRONMENT and a time limit."""
+
+        def build_kaggle_client(self) -> Any:
+            client = KaggleClient(
+                env=get_env(),
+                username=self.config_values.get(self.CONFIG_NAME_USER),
+                password=self.config_values.get(self.CONFIG_NAME_KEY),
+                api_token=self.config_values.get(self.CONFIG_NAME_TOKEN),
+                response_processor=self.get_response_processor(),
+            )
+            http = client.http_client()
+            http._init_session()
+            for scheme in ("http://", "https://"):
+                http._session.mount(scheme, _PatientAdapter())
+            return client
+
+    return PatientClient()

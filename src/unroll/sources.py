@@ -2,7 +2,10 @@
 
 import shutil
 import zipfile
+from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pooch
 import requests
@@ -10,9 +13,11 @@ import requests
 from unroll import kaggle
 from unroll.config import DataConfig
 from unroll.errors import UnrollError
-from unroll.files import new_folder, sha256_of_file, write_json
+from unroll.files import new_folder, read_json, sha256_of_file, write_json
 from unroll.rows import raw_file
 from unroll.tasks import LabelledFolder, Task
+
+SOURCE_RECORD = "source.json"
 
 
 def fetch(task: Task, data: DataConfig, into: Path, cache: Path) -> str:
@@ -20,9 +25,9 @@ def fetch(task: Task, data: DataConfig, into: Path, cache: Path) -> str:
 
     Args:
         task: says which files there are, and where they are served.
-        data: which source, and the folder of a local one.
+        data: which source, the folder of a local one, and mirrors of the usual places.
         into: where the files go.
-        cache: where downloads are kept, so that a file that is there is not downloaded again.
+        cache: where downloads are kept, so that a file that is there and whole is not downloaded again.
 
     Returns:
         The origin of the files.
@@ -32,38 +37,97 @@ def fetch(task: Task, data: DataConfig, into: Path, cache: Path) -> str:
     """
     if data.source == "local":
         return copy_local(task, Path(data.dir), into)
-    kept = cache / task.folder
-    if task.remote.competition is not None:
-        origin = f"https://www.kaggle.com/c/{task.remote.competition}"
-        if not kept.is_dir():
+    mirror = data.mirrors.get(task.name)
+    origin = find_origin(task, mirror)
+    kept = cache / sha256(origin.encode()).hexdigest()[:12] / task.folder
+    if not is_whole(kept):
+        if mirror is not None and not _is_url(mirror):
+            kaggle.download_dataset(mirror, kept)
+            _keep_folder(task, kept, mirror)
+        elif mirror is None and task.remote.competition is not None:
             kaggle.download_competition(task.remote.competition, kept)
-    else:
-        origin = str(task.remote.archive_url)
-        if not kept.is_dir():
-            download_archive(task, kept)
-    copy_local(task, cache, into)
+        else:
+            download_archive(task, origin, kept, task.remote.rows if mirror is None else None)
+        write_source_record(kept, origin)
+    copy_local(task, kept.parent, into)
     return origin
 
 
-def download_archive(task: Task, into: Path) -> None:
+def find_origin(task: Task, mirror: str | None) -> str:
+    """Return the address that a task's files are downloaded from."""
+    if mirror is not None:
+        return mirror if _is_url(mirror) else f"https://www.kaggle.com/datasets/{mirror}"
+    if task.remote.competition is not None:
+        return f"https://www.kaggle.com/c/{task.remote.competition}"
+    return str(task.remote.archive_url)
+
+
+def _is_url(mirror: str) -> bool:
+    return mirror.startswith(("https://", "http://"))
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether a folder holds just the files that its source.json names, each with its size and sha256."""
+    if not (folder / SOURCE_RECORD).is_file():
+        return False
+    try:
+        recorded = read_json(folder / SOURCE_RECORD)["files"]
+        return bool(recorded == describe_files(folder))
+    except (UnrollError, KeyError, TypeError, OSError):
+        return False
+
+
+def download_archive(task: Task, url: str, into: Path, expected_rows: Mapping[str, int] | None) -> None:
     """Download a task's public archive and unpack its folder into one that takes its name only when it is whole.
 
+    Args:
+        task: names the folder inside the archive, and the files in that.
+        url: of the archive.
+        into: the folder to write.
+        expected_rows: how many lines each label's file must have; None takes any number.
+
     Raises:
-        UnrollError: the archive cannot be had or does not hold the folder.
+        UnrollError: the archive cannot be had, does not hold the files, or a file has another number of lines.
     """
-    url, inside = str(task.remote.archive_url), str(task.remote.archive_folder)
     with new_folder(into) as scratch:
         try:
             unpack = pooch.Unzip(extract_dir="archive")  # beside the archive
             pooch.retrieve(url, known_hash=None, path=scratch, fname="archive.zip", processor=unpack, progressbar=True)
         except (requests.RequestException, ValueError, OSError, zipfile.BadZipFile) as error:
             raise UnrollError(f"{url}: cannot be downloaded ({' '.join(str(error).split())[:200]})") from None
-        folder = scratch / "archive" / inside
-        if not folder.is_dir():
-            raise UnrollError(f"{url}: expected the folder {inside} in the archive")
-        folder.rename(scratch / Path(inside).name)
-        shutil.rmtree(scratch / "archive")
-        (scratch / "archive.zip").unlink()
+        _keep_folder(task, scratch, url)
+        if isinstance(task.files, LabelledFolder) and expected_rows is not None:
+            _check_counts(task.files, scratch, url, expected_rows)
+
+
+def _keep_folder(task: Task, folder: Path, origin: str) -> None:
+    """Find the labels' files wherever they were packed, and keep them alone, in the folder that they have here."""
+    if not isinstance(task.files, LabelledFolder):
+        return
+    wanted = {f"{label}{task.files.suffix}" for label in task.labels}
+    places = {path.parent for path in folder.rglob(f"*{task.files.suffix}") if path.name in wanted}
+    whole = [place for place in sorted(places) if wanted <= {path.name for path in place.iterdir()}]
+    if not whole:
+        raise UnrollError(
+            f"{origin}: expected a folder with the {len(wanted)} files {min(wanted)} to {max(wanted)}, found none"
+        )
+    aside = folder / ".kept"
+    aside.mkdir()
+    for name in sorted(wanted):
+        (whole[0] / name).rename(aside / name)
+    for path in set(folder.iterdir()) - {aside}:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    aside.rename(folder / task.files.folder)
+
+
+def _check_counts(files: LabelledFolder, folder: Path, origin: str, expected: Mapping[str, int]) -> None:
+    for label, rows in expected.items():
+        path = folder / files.folder / f"{label}{files.suffix}"
+        found = sum(1 for line in path.read_bytes().splitlines() if line.strip())
+        if found != rows:
+            raise UnrollError(
+                f"{origin}: {path.name}: expected {rows:,} lines, found {found:,}; the archive is another one"
+            )
 
 
 def copy_local(task: Task, data_dir: Path, into: Path) -> str:
@@ -97,9 +161,13 @@ def copy_local(task: Task, data_dir: Path, into: Path) -> str:
 
 def write_source_record(folder: Path, origin: str) -> None:
     """Write source.json: where the files come from, and the size and sha256 of each."""
-    files = [
+    write_json(folder / SOURCE_RECORD, {"origin": origin, "files": describe_files(folder)})
+
+
+def describe_files(folder: Path) -> list[dict[str, Any]]:
+    """Return name, size and sha256 of every file below a folder but its source.json."""
+    return [
         {"name": str(path.relative_to(folder)), "bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path != folder / SOURCE_RECORD
     ]
-    write_json(folder / "source.json", {"origin": origin, "files": files})

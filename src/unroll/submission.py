@@ -1,4 +1,6 @@
-"""A submission in the competition's exact format, checked before it is written."""
+"""A submission in the competition's exact format, checked before it is written and again before it is sent."""
+
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -35,3 +37,49 @@ def make_submission(task: Task, row_ids: pd.Series, classes: npt.NDArray[np.int6
         raise UnrollError(f"{task.label_column}: an answer is outside the task's {len(task.labels)} labels")
     labels = np.array(task.labels, dtype=object)[answers.loc[wanted].to_numpy()]
     return pd.DataFrame({task.id_column: wanted.to_numpy(), task.label_column: labels})
+
+
+def check_submission(task: Task, path: Path, wanted: pd.Series) -> pd.Series:
+    """Check a file that is about to be sent.
+
+    Args:
+        task: names the columns and the labels.
+        path: the file.
+        wanted: ids of the sample submission, in its order, (R,).
+
+    Returns:
+        The labels answered, (R,).
+
+    Raises:
+        UnrollError: the columns, the ids or their order are not those of the sample submission, an answer is missing
+            or outside the task's labels, or all answers are the same.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise UnrollError(f"{path}: not readable as CSV ({' '.join(str(error).split())})") from None
+    columns = [task.id_column, task.label_column]
+    if list(table.columns) != columns:
+        raise UnrollError(
+            f"{path}: line 1: expected the columns {', '.join(columns)}, found {', '.join(map(str, table.columns))}"
+        )
+    if len(table) != len(wanted):
+        raise UnrollError(f"{path}: expected {len(wanted):,} rows, as the sample submission has, found {len(table):,}")
+    other = np.flatnonzero(table[task.id_column].to_numpy() != wanted.astype(str).to_numpy())
+    if len(other):
+        row = int(other[0])
+        raise UnrollError(
+            f"{path}: line {row + 2}: expected {task.id_column} {wanted.iloc[row]}, as in the sample submission, "
+            f"found {table[task.id_column].iloc[row]!r}"
+        )
+    labels = table[task.label_column]
+    strange = np.flatnonzero(~labels.isin(task.labels).to_numpy())
+    if len(strange):
+        row = int(strange[0])
+        raise UnrollError(
+            f"{path}: line {row + 2}: {task.label_column}: found {labels.iloc[row]!r}, expected one of "
+            f"{', '.join(task.labels)}"
+        )
+    if labels.nunique() == 1:
+        raise UnrollError(f"{path}: every answer is {labels.iloc[0]}; a model that says but one thing is a broken one")
+    return labels

@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from unroll.ledger import Entry
 from unroll.report.figures import Figure
 
 
@@ -25,6 +26,7 @@ class RunRow:
     test_accuracy: float | None
     best_epochs: str
     run_id: str | None
+    kaggle_score: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class TaskPart:
     facts: Sequence[tuple[str, str]]
     runs: Sequence[RunRow]
     figures: Sequence[Figure]
+    submissions: Sequence[Entry]
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,21 @@
 """Stage evaluate: the scores of each cell and of the blend, learning curves and confusions."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from unroll import paths
+from unroll import paths, tracking
 from unroll.config import read_config
 from unroll.errors import run_program
-from unroll.files import new_file, read_json, write_json
+from unroll.files import new_file, read_json, sha256_of, write_json
 from unroll.metrics import group_accuracy, score
 from unroll.tasks import load_task
 
 
 def main(task_name: str) -> None:
-    """Write reports/metrics/<task>.json and the files of `dvc plots`."""
+    """Write reports/metrics/<task>.json and the files of `dvc plots`, and remember the blend in MLflow."""
     config, task = read_config(paths.PARAMS), load_task(task_name)
     labels = list(task.labels)
     rows = pd.read_parquet(paths.rows(task.name), columns=["row_id", "label", "group"])
@@ -64,6 +65,15 @@ def main(task_name: str) -> None:
     with new_file(paths.confusion(task.name)) as scratch:
         pd.DataFrame({"actual": actual, "predicted": predicted}).to_csv(scratch, index=False)
     scores = models["blend"]["out_of_fold"]
+    tracking.open_store(Path.cwd())
+    digests = {cell: read_json(folders[cell] / "scores.json")["digest"] for cell in config.cells}
+    members = {cell: tracking.find_run(task.name, digest) or "" for cell, digest in digests.items()}
+    tags = {**tracking.workspace_tags(), "task": task.name, "cell": "blend",
+            "bundle_sha256": sha256_of(paths.blend(task.name)),
+            **{f"member_{cell}": run_id for cell, run_id in members.items()}}  # fmt: skip
+    with tracking.start_run(task.name, f"{task.name} blend", tags) as run:
+        run.log_params({"cell": "blend", "weight": blend["weights"], "nested": blend["nested"]})
+        run.log_scores({name: value for name, value in scores.items() if name != "rows"})
     print(f"{task.name}: best cell {best}; blend: accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}")
 
 

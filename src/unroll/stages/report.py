@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from unroll import paths, tracking
+from unroll import ledger, paths, tracking
 from unroll.config import Config, read_config
 from unroll.errors import run_program
-from unroll.files import new_file, new_folder, read_json, sha256_of_file
+from unroll.files import new_file, new_folder, read_json, sha256_of, sha256_of_file
 from unroll.metrics import confusion
 from unroll.report.figures import draw_confusion, draw_curves
 from unroll.report.page import Lesson, RunRow, TaskPart, render
@@ -46,6 +46,7 @@ def make_part(config: Config, task: Task) -> TaskPart:
     scores = read_json(paths.metrics(task.name))
     rows = pd.read_parquet(paths.rows(task.name), columns=["row_id", "label", "part"])
     truth = rows.set_index("row_id")["label"]
+    sent = [entry for entry in ledger.read_ledger(paths.LEDGER) if entry.task == task.name]
     histories, figures, runs = {}, [], []
     for name in [*config.cells, "blend"]:
         folder = paths.blend(task.name) if name == "blend" else paths.model(task.name, name)
@@ -55,7 +56,7 @@ def make_part(config: Config, task: Task) -> TaskPart:
         if name != "blend":
             tables = [read_json(path)["epochs"] for path in sorted(folder.glob("fold-*/history.json"))]
             histories[name] = [pd.DataFrame(table) for table in tables]
-        runs.append(make_run(task, name, scores, None if name == "blend" else read_json(folder / "scores.json")))
+        runs.append(make_run(task, name, scores, None if name == "blend" else read_json(folder / "scores.json"), sent))
     figures.insert(0, draw_curves(f"{task.name}-curves", "Learning curves", histories))
     source = read_json(paths.raw(task.name) / "source.json")
     submission = read_json(paths.submission_record(task.name))
@@ -79,12 +80,21 @@ def make_part(config: Config, task: Task) -> TaskPart:
         f"Best cell {scores['best_cell']} with {scores['metric']} {scores['best']:.4f}; "
         f"the blend reaches {scores['blend']:.4f} {nested}."
     )
-    return TaskPart(task.name, task.title, headline, task.group_word, facts, runs, figures)
+    scored = [entry for entry in sent if entry.public_score]
+    if scored:
+        best = max(scored, key=lambda entry: float(entry.public_score))
+        headline += f" Best on Kaggle's public leaderboard: {best.public_score} ({best.message})."
+    submissions = sorted(sent, key=lambda entry: entry.submitted, reverse=True)
+    return TaskPart(task.name, task.title, headline, task.group_word, facts, runs, figures, submissions)
 
 
-def make_run(task: Task, name: str, scores: dict[str, Any], model: dict[str, Any] | None) -> RunRow:
+def make_run(
+    task: Task, name: str, scores: dict[str, Any], model: dict[str, Any] | None, sent: list[ledger.Entry]
+) -> RunRow:
     """Return one line of the table of runs."""
     found = scores["models"][name]
+    run_id = tracking.find_run(task.name, model["digest"] if model else sha256_of(paths.blend(task.name)))
+    earned = [entry.public_score for entry in sent if run_id is not None and entry.mlflow_run == run_id]
     kind = "blend" if model is None else "best" if name == scores["best_cell"] else "cell"
     return RunRow(
         name=name,
@@ -96,7 +106,8 @@ def make_run(task: Task, name: str, scores: dict[str, Any], model: dict[str, Any
         log_loss=found["out_of_fold"]["log_loss"],
         test_accuracy=found["test"]["accuracy"] if "test" in found else None,
         best_epochs=", ".join(str(fold["best_epoch"]) for fold in model["folds"]) if model else "",
-        run_id=tracking.find_run(task.name, model["digest"]) if model else None,
+        run_id=run_id,
+        kaggle_score=next((score for score in reversed(earned) if score), ""),
     )
 
 

@@ -9,7 +9,7 @@ from unroll import paths
 from unroll.blend import find_known_labels
 from unroll.config import read_config
 from unroll.errors import run_program
-from unroll.files import new_file, read_json, sha256_of_file, write_json
+from unroll.files import new_file, read_json, sha256_of, sha256_of_file, write_json
 from unroll.rows import TEST, TRAIN, read_sample_submission
 from unroll.submission import make_submission
 from unroll.tasks import TableFiles, load_task
@@ -37,7 +37,13 @@ def main(task_name: str) -> None:
     with new_file(path) as scratch:
         submission.to_csv(scratch, index=False, lineterminator="\n")
     cells = {cell: read_json(paths.model(task.name, cell) / "scores.json")["digest"] for cell in config.cells}
-    record = {"rows": len(submission), "known_labels": known_rows, "sha256": sha256_of_file(path), "models": cells}
+    record = {
+        "rows": len(submission),
+        "known_labels": known_rows,
+        "sha256": sha256_of_file(path),
+        "blend": sha256_of(paths.blend(task.name)),
+        "models": cells,
+    }
     write_json(paths.submission_record(task.name), record)
     share = f", {known_rows:,} of them with the label of the same text in the training part" if known_rows else ""
     print(f"{path}: {len(submission):,} rows{share}")

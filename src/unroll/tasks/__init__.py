@@ -1,5 +1,6 @@
 """What a task is: one frozen record a task, one small file a record, loaded by name."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal
@@ -34,11 +35,11 @@ class LabelledFolder:
 
 @dataclass(frozen=True)
 class Remote:
-    """Where the raw files are served: a Kaggle competition, or an archive at a URL with the folder inside it."""
+    """Where the raw files are served: a Kaggle competition, or an archive at a URL with so many lines a label."""
 
     competition: str | None = None
     archive_url: str | None = None
-    archive_folder: str | None = None
+    rows: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,31 @@ def find_run(experiment: str, bundle_digest: str) -> str | None:
     return str(found[0].info.run_id) if found else None
 
 
+def read_run(run_id: str) -> tuple[dict[str, str], dict[str, str]] | None:
+    """Return tags and parameters of a run, None where the store does not hold it."""
+    try:
+        data = mlflow.get_run(run_id).data
+    except MlflowException:
+        return None
+    return dict(data.tags), dict(data.params)
+
+
+def add_to_run(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """Add metrics and tags to a run that has ended.
+
+    Raises:
+        UnrollError: the store does not take them.
+    """
+    client = mlflow.MlflowClient()
+    try:
+        for name, value in metrics.items():
+            client.log_metric(run_id, name, value)
+        for name, text in tags.items():
+            client.set_tag(run_id, name, text)
+    except MlflowException as error:
+        raise UnrollError(f"MLflow: run {run_id}: {' '.join(str(error).split())[:200]}") from None
+
+
 def attach_files(run_id: str, folder: str, files: list[Path]) -> None:
     """Add files to a run that has ended."""
     client = mlflow.MlflowClient()

@@ -1,0 +1,1 @@
+"""Commands for people, one thin module each; cli.py names them and their options."""

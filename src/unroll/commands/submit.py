@@ -1,0 +1,323 @@
+"""`unroll submit`: send the submission once, wait for its score, and write it beside the run that earned it."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+import typer
+from tqdm import tqdm
+
+from unroll import kaggle, ledger, paths, tracking
+from unroll.config import read_config
+from unroll.errors import UnrollError
+from unroll.files import read_json, sha256_of, sha256_of_file
+from unroll.ledger import COMPLETE, FAILED, PENDING, Entry
+from unroll.rows import read_sample_submission
+from unroll.sources import describe_files
+from unroll.submission import check_submission
+from unroll.tasks import Task, load_task
+
+CONFIRM_SECONDS = 60  # how long a submission may take to appear in the list
+LONGEST_PAUSE = 15.0  # seconds between two looks at a pending score
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A file that has passed the gates, and what it came from."""
+
+    task: Task
+    slug: str
+    file: Path
+    record: dict[str, Any]
+    scores: dict[str, Any]
+    shares: dict[str, float]
+    run_id: str | None
+
+    @property
+    def sha256(self) -> str:
+        """Return the sha256 of the file."""
+        return str(self.record["sha256"])
+
+
+def submit(task_name: str, message: str, *, yes: bool, force: bool, wait: float) -> None:
+    """Check, show, ask, send, confirm, wait, and remember.
+
+    Args:
+        task_name: whose submission.
+        message: the description, for people.
+        yes: do not ask.
+        force: send a file that was sent before.
+        wait: seconds to wait for the score.
+
+    Raises:
+        UnrollError: a gate, the service or the store refuses.
+    """
+    with alone():
+        tracking.open_store(Path.cwd())
+        parcel = check_gates(load_task(task_name))
+        known = [entry for entry in ledger.read_ledger(paths.LEDGER) if entry.file_sha256 == parcel.sha256]
+        if not force and any(entry.task == task_name and entry.status != FAILED for entry in known):
+            raise UnrollError(
+                f"{parcel.file}: this very file was submitted on {known[-1].submitted} (reference "
+                f"{known[-1].reference}); `unroll scores` shows its score, --force sends it again"
+            )
+        client = kaggle.connect()
+        listed = kaggle.list_submissions(client, parcel.slug)
+        references = {entry.reference for entry in known}
+        sent = [
+            item for item in listed
+            if ledger.has_mark(item.description, parcel.sha256) and str(item.reference) not in references
+            and item.status != "error"
+        ]  # fmt: skip
+        if sent and not force:
+            # An earlier call was cut off between the upload and the ledger.
+            typer.echo(f"already at Kaggle as submission {sent[0].reference}; not uploaded again")
+            entry = remember(parcel, sent[0], message)
+        else:
+            left = kaggle.left_today(client, parcel.slug)
+            show(parcel, kaggle.user_name(client), message, left)
+            if left == 0:
+                raise UnrollError(
+                    f"Kaggle: {parcel.slug}: no submission is left today; the count begins anew at 00:00 UTC"
+                )
+            ask(yes)
+            entry = send(client, parcel, message, {item.reference for item in listed})
+        entry = wait_for_score(client, entry, wait)
+    finish(entry)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keep other processes of this project from submitting at the same time.
+
+    Raises:
+        UnrollError: another one is at it.
+    """
+    paths.SUBMIT_LOCK.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(paths.SUBMIT_LOCK, timeout=0):
+            yield
+    except filelock.Timeout:
+        raise UnrollError("another `unroll submit` or `unroll scores` is at work here; let it end first") from None
+
+
+def check_gates(task: Task) -> Parcel:
+    """Check that a submission is whole, new and earned by the models that stand here.
+
+    Raises:
+        UnrollError: it is not.
+    """
+    if task.remote.competition is None:
+        raise UnrollError(f"task {task.name}: belongs to no Kaggle competition, so there is nothing to submit to")
+    path = paths.submission(task.name)
+    record = read_json(paths.submission_record(task.name))
+    if not path.is_file() or sha256_of_file(path) != record["sha256"]:
+        raise UnrollError(f"{path}: is not the file that the pipeline wrote; `dvc repro` writes it again")
+    if record["blend"] != sha256_of(paths.blend(task.name)):
+        raise UnrollError(f"{path}: older than the models that stand here; `dvc repro` writes it again")
+    labels = check_submission(task, path, read_sample_submission(task, paths.raw(task.name)))
+    source = read_json(paths.raw(task.name) / "source.json")
+    if not source["origin"].startswith("https://") and source["files"] == describe_files(paths.SAMPLE / task.folder):
+        raise UnrollError(
+            f"{path}: made from the sample in {source['origin']}, not from the competition's files; run "
+            "`make repro SOURCE=kaggle`, or `make repro DATA=<folder>`"
+        )
+    return Parcel(
+        task=task,
+        slug=task.remote.competition,
+        file=path,
+        record=record,
+        scores=read_json(paths.metrics(task.name)),
+        shares={label: float((labels == label).mean()) for label in task.labels},
+        run_id=tracking.find_run(task.name, record["blend"]),
+    )
+
+
+def show(parcel: Parcel, user: str, message: str, left: int | None) -> None:
+    """Show what will be sent, where to, and what made it."""
+    tags = tracking.workspace_tags()
+    weights = ", ".join(f"{cell} {weight:.2f}" for cell, weight in parcel.scores["blend_weights"].items())
+    known = f", {parcel.record['known_labels']:,} known from training" if parcel.record["known_labels"] else ""
+    commit = tags["git_commit"][:12] + (" with changes" if tags["git_dirty"] == "yes" else "")
+    lines = [
+        ("file", f"{parcel.file}: {parcel.record['rows']:,} rows{known}; sha256 {parcel.sha256[:12]}"),
+        ("answers", ", ".join(f"{label}: {share:.1%}" for label, share in parcel.shares.items())),
+        ("made by", f"blend of {weights}; {parcel.task.metric} {parcel.scores['blend']:.4f} out of fold"),
+        ("from", f"git {commit or 'no commit'}, MLflow run {parcel.run_id or 'none found'}"),
+        ("to", f"{parcel.slug}, as {user or 'the owner of the credential'}"),
+        ("left today", "not said" if left is None else str(left)),
+        ("message", message),
+    ]
+    for name, value in lines:
+        typer.echo(f"{name:<12}{value}")
+
+
+def ask(yes: bool) -> None:
+    """Ask whether to send.
+
+    Raises:
+        UnrollError: the answer is no, or nobody can be asked.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UnrollError("nothing sent: there is nobody to ask; --yes sends without asking")
+    if not typer.confirm("Send it?"):
+        raise UnrollError("nothing sent")
+
+
+def send(client: kaggle.Client, parcel: Parcel, message: str, before: set[int]) -> Entry:
+    """Upload the file and find it in the list, which alone says that it has arrived.
+
+    Raises:
+        UnrollError: it has not.
+    """
+    refused: UnrollError | None = None
+    said = ""
+    try:
+        said = kaggle.upload(client, parcel.slug, parcel.file, ledger.mark(message, parcel.sha256))
+    except UnrollError as error:
+        refused = error  # the submission may have arrived all the same
+    patience = time.monotonic() + (0 if refused or "could not submit" in said.lower() else CONFIRM_SECONDS)
+    while True:
+        for item in kaggle.list_submissions(client, parcel.slug, pages=1):
+            if item.reference not in before and ledger.has_mark(item.description, parcel.sha256):
+                typer.echo(f"sent: submission {item.reference}")
+                return remember(parcel, item, message)
+        if time.monotonic() >= patience:
+            break
+        time.sleep(2)
+    if refused is not None:
+        raise refused
+    raise UnrollError(
+        f"Kaggle: {parcel.slug}: the upload did not arrive: it is not in the list of submissions "
+        f"(the client says: {said or 'nothing'}); nothing was submitted, try again"
+    )
+
+
+def remember(parcel: Parcel, item: kaggle.Listed, message: str) -> Entry:
+    """Write a submission that has arrived to the ledger, with the ids of all that it came from."""
+    tags, now = tracking.workspace_tags(), datetime.now(UTC)
+    found = tracking.read_run(parcel.run_id) if parcel.run_id else None
+    run_tags = found[0] if found else {}
+    entry = Entry(
+        submitted=(item.date or now).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        task=parcel.task.name,
+        competition=parcel.slug,
+        reference=str(item.reference),
+        status=PENDING,
+        public_score="",
+        private_score="",
+        out_of_fold=f"{parcel.scores['blend']:.6f}",
+        message=message,
+        file_sha256=parcel.sha256,
+        rows=str(parcel.record["rows"]),
+        mlflow_run=parcel.run_id or "",
+        mlflow_has_score="no",
+        git_commit=run_tags.get("git_commit", tags["git_commit"]),
+        git_dirty=run_tags.get("git_dirty", tags["git_dirty"]),
+        dvc_lock_sha256=sha256_of_file(paths.DVC_LOCK) if paths.DVC_LOCK.is_file() else "",
+        dvc_experiment=run_tags.get("dvc_experiment", ""),
+        error="",
+    )
+    ledger.put_entry(paths.LEDGER, entry)
+    return entry
+
+
+def wait_for_score(client: kaggle.Client, entry: Entry, seconds: float) -> Entry:
+    """Look at a submission until it has a score, has failed, or the time is over."""
+    begin, pause = time.monotonic(), 1.0
+    with tqdm(total=seconds, desc=f"waiting for the score of {entry.reference}", unit="s", leave=False,
+              bar_format="{desc} {n:.0f}/{total:.0f} s", disable=not sys.stderr.isatty()) as bar:  # fmt: skip
+        try:
+            while True:
+                listed = kaggle.list_submissions(client, entry.competition, pages=1)
+                entry = refresh(entry, listed)
+                passed = time.monotonic() - begin
+                bar.update(min(passed, seconds) - bar.n)
+                if entry.status != PENDING or passed >= seconds:
+                    return entry
+                time.sleep(min(pause, max(seconds - passed, 0.0)))
+                pause = min(pause * 1.5, LONGEST_PAUSE)
+        except KeyboardInterrupt:
+            bar.close()
+            print("no longer waiting; `unroll scores` fetches the score later", file=sys.stderr)
+            raise
+
+
+def refresh(entry: Entry, listed: list[kaggle.Listed]) -> Entry:
+    """Bring an entry up to the service's list, in the ledger and in its MLflow run."""
+    found = next((item for item in listed if str(item.reference) == entry.reference), None)
+    if found is None:
+        return entry
+    changed = replace(
+        entry,
+        status={"complete": COMPLETE, "error": FAILED}.get(found.status, PENDING),
+        public_score="" if found.public_score is None else str(found.public_score),
+        private_score="" if found.private_score is None else str(found.private_score),
+        error=" ".join(found.error.split()),
+    )
+    if changed != entry:
+        ledger.put_entry(paths.LEDGER, changed)
+    return note_in_run(changed)
+
+
+def note_in_run(entry: Entry) -> Entry:
+    """Write the scores of a complete submission to its MLflow run, once; without that run the ledger alone has them."""
+    if entry.status != COMPLETE or not entry.mlflow_run or entry.mlflow_has_score == "yes":
+        return entry
+    scores = {"kaggle_public_score": entry.public_score, "kaggle_private_score": entry.private_score}
+    tags = {
+        "kaggle_reference": entry.reference,
+        "kaggle_competition": entry.competition,
+        "submission_sha256": entry.file_sha256,
+        "dvc_lock_sha256": entry.dvc_lock_sha256,
+    }
+    try:
+        tracking.add_to_run(entry.mlflow_run, {name: float(text) for name, text in scores.items() if text}, tags)
+    except UnrollError as error:
+        print(f"warning: {error}; the score is in {paths.LEDGER}, `unroll scores` tries again", file=sys.stderr)
+        return entry
+    entry = replace(entry, mlflow_has_score="yes")
+    ledger.put_entry(paths.LEDGER, entry)
+    return entry
+
+
+def finish(entry: Entry) -> None:
+    """Say how it ended.
+
+    Raises:
+        UnrollError: the service could not score the file.
+    """
+    if entry.status == FAILED:
+        reason = entry.error or "no reason given"
+        raise UnrollError(f"Kaggle: {entry.competition}: submission {entry.reference} was not scored: {reason}")
+    if entry.status == PENDING:
+        typer.echo(f"submission {entry.reference} has no score yet; `unroll scores` fetches it later")
+        return
+    private = f", private {entry.private_score}" if entry.private_score else ""
+    gap = f" ({entry.gap:+.4f} against {float(entry.out_of_fold):.4f} out of fold)" if entry.gap is not None else ""
+    typer.echo(f"public score {entry.public_score}{private}{gap}")
+    kept = f"MLflow run {entry.mlflow_run[:8]} and " if entry.mlflow_has_score == "yes" else ""
+    typer.echo(f"kept in {kept}{paths.LEDGER}; `dvc repro` shows it in the report")
+
+
+def choose_task(name: str | None) -> Task:
+    """Return the named task, or the one of params.yaml that has a competition.
+
+    Raises:
+        UnrollError: there is none, or several and none is named.
+    """
+    if name is not None:
+        return load_task(name)
+    tasks = [load_task(each) for each in read_config(paths.PARAMS).tasks]
+    with_one = [task for task in tasks if task.remote.competition is not None]
+    if len(with_one) != 1:
+        raise UnrollError(f"name a task: {', '.join(task.name for task in with_one) or 'none has a competition'}")
+    return with_one[0]

@@ -1,0 +1,390 @@
+"""From the service to a score beside the run: the commands, the real client and a stand-in, over HTTP."""
+
+import csv
+import io
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kaggle_service import SLUG, TOKEN, Fault, Service, serve, zip_folder
+from project import Project
+from unroll.ledger import COLUMNS
+
+pytestmark = pytest.mark.slow
+
+LEDGER = "reports/submissions/history.csv"
+
+
+class Competitor:
+    """The project as a person with a credential uses it."""
+
+    def __init__(self, project: Project, service: Service, home: Path) -> None:
+        self.project, self.service, self.home = project, service, home
+        self.token: str | None = TOKEN
+
+    @property
+    def variables(self) -> dict[str, str]:
+        home = {"HOME": str(self.home), "KAGGLE_CONFIG_DIR": str(self.home / "none")}
+        return {"KAGGLE_API_ENVIRONMENT": "TEST", **home} | ({"KAGGLE_API_TOKEN": self.token} if self.token else {})
+
+    def run(self, *command: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+        done = self.project.run(*command, check=check, **self.variables)
+        assert "Traceback" not in done.stderr
+        assert TOKEN not in done.stdout + done.stderr
+        return done
+
+    def start(self, *command: str, stdin: int | None = None) -> subprocess.Popen[str]:
+        environment = self.project.environment() | self.variables
+        return subprocess.Popen(
+            command, cwd=self.project.folder, env=environment, text=True,
+            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def submit(self, *options: str) -> subprocess.CompletedProcess[str]:
+        return self.run("unroll", "submit", "sentiment", "-m", "first", "--yes", "--wait", "20", *options)
+
+    @property
+    def ledger(self) -> list[dict[str, str]]:
+        file = self.project.folder / LEDGER
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        return list(csv.DictReader(io.StringIO(text)))
+
+    def blend_run(self) -> dict[str, Any]:
+        code = (
+            "import json, mlflow; mlflow.set_tracking_uri('sqlite:///mlflow.db')\n"
+            "runs = mlflow.search_runs(experiment_names=['sentiment'], output_format='list')\n"
+            "run = next(run for run in runs if run.info.run_name == 'sentiment blend')\n"
+            "print(json.dumps({'id': run.info.run_id, 'metrics': run.data.metrics, 'tags': run.data.tags}))"
+        )
+        found: dict[str, Any] = json.loads(self.project.run("python", "-c", code).stdout.splitlines()[-1])
+        return found
+
+
+@pytest.fixture(scope="module")
+def downloaded(small_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of the small project, after `make repro SOURCE=kaggle` against the stand-in."""
+    folder = tmp_path_factory.mktemp("downloaded") / "project"
+    shutil.copytree(small_project.folder, folder, symlinks=True)
+    project = Project(folder)
+    project.set("data.mirrors", {"surnames": "student/surnames"})
+    sample = folder / "data/sample"
+    service = Service(zip_folder(sample / SLUG), {"student/surnames": zip_folder(sample / "surnames")})
+    with serve(service):
+        competitor = Competitor(project, service, tmp_path_factory.mktemp("home"))
+        # The environment that the tests run in is taken as the project's own, already made.
+        make = ("make", "-o", f"{sys.prefix}/.ready", f"VENV={sys.prefix}")
+        competitor.run(*make, "repro", "SOURCE=kaggle", check=True)
+    assert service.asked.count("DownloadDataFiles") == 1
+    project.commit("the competition's files")
+    return project
+
+
+@pytest.fixture
+def competitor(downloaded: Project, tmp_path: Path) -> Iterator[Competitor]:
+    """A person before the first submission, and the service; the test's traces are taken away again."""
+    store, ledger = downloaded.folder / "mlflow.db", downloaded.folder / LEDGER
+    before = store.read_bytes()
+    service = Service(zip_folder(downloaded.folder / "data/sample" / SLUG))
+    with serve(service):
+        yield Competitor(downloaded, service, tmp_path)
+    store.write_bytes(before)
+    ledger.unlink(missing_ok=True)
+
+
+def test_the_files_come_from_the_service_and_are_not_downloaded_again(competitor: Competitor) -> None:
+    folder = competitor.project.folder
+    record = json.loads((folder / "data/raw/sentiment/source.json").read_text())
+    assert record["origin"] == f"https://www.kaggle.com/c/{SLUG}"
+    assert [file["name"] for file in record["files"]] == ["sampleSubmission.csv", "test.tsv", "train.tsv"]
+    record = json.loads((folder / "data/raw/surnames/source.json").read_text())
+    assert record["origin"] == "https://www.kaggle.com/datasets/student/surnames"
+    assert len(record["files"]) == 18
+    competitor.run("dvc", "repro", "--force", "--single-item", "download@sentiment", check=True)
+    assert "DownloadDataFiles" not in competitor.service.asked
+
+
+def test_a_submission_ends_with_its_score_beside_its_run(competitor: Competitor) -> None:
+    done = competitor.submit()
+    assert done.returncode == 0, done.stderr
+    assert "public score 0.65123, private 0.64987" in done.stdout
+    sent = (competitor.project.folder / "reports/submissions/sentiment.csv").read_bytes()
+    assert list(competitor.service.uploads.values()) == [sent]
+
+    run = competitor.blend_run()
+    assert run["metrics"]["kaggle_public_score"] == 0.65123
+    assert run["metrics"]["kaggle_private_score"] == 0.64987
+    (line,) = competitor.ledger
+    assert tuple(line) == COLUMNS
+    assert run["tags"]["kaggle_reference"] == line["reference"] == "1000"
+    assert run["tags"]["submission_sha256"] == line["file_sha256"]
+    assert line["mlflow_run"] == run["id"]
+    assert line["git_commit"] == run["tags"]["git_commit"]
+    assert line["dvc_lock_sha256"] == run["tags"]["dvc_lock_sha256"]
+    assert line["file_sha256"][:12] in competitor.service.submissions[0]["description"]
+
+    shown = competitor.run("unroll", "scores").stdout
+    gap = f"{0.65123 - float(line['out_of_fold']):+.4f}"
+    for word in ("1000", "0.65123", "0.64987", gap, line["mlflow_run"][:8], line["git_commit"][:7], "first"):
+        assert word in shown
+    (as_json,) = json.loads(competitor.run("unroll", "scores", "--json").stdout)
+    assert as_json["gap"] == pytest.approx(0.65123 - float(line["out_of_fold"]))
+
+    competitor.run("dvc", "repro", check=True)
+    page = (competitor.project.folder / "reports/index.html").read_text()
+    assert "Submissions to Kaggle" in page
+    assert gap in page
+
+
+def test_the_token_is_in_no_file(competitor: Competitor) -> None:
+    assert competitor.submit().returncode == 0
+    folders = (competitor.project.folder, competitor.home)
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.parent.name != "tests"]
+    assert len(files) > 100
+    assert not [path for path in files if TOKEN.encode() in path.read_bytes()]
+
+
+def test_the_same_file_is_not_sent_twice(competitor: Competitor) -> None:
+    assert competitor.submit().returncode == 0
+    done = competitor.submit()
+    assert done.returncode == 1
+    assert "this very file was submitted on 2026-01-02T03:04:00Z (reference 1000)" in done.stderr
+    assert competitor.service.asked.count("CreateSubmission") == 1
+    assert competitor.submit("--force").returncode == 0
+    assert [line["reference"] for line in competitor.ledger] == ["1000", "1001"]
+
+
+def test_a_submission_that_the_ledger_lost_is_found_again(competitor: Competitor) -> None:
+    assert competitor.submit().returncode == 0
+    (competitor.project.folder / LEDGER).unlink()
+    done = competitor.submit()
+    assert done.returncode == 0
+    assert "already at Kaggle as submission 1000; not uploaded again" in done.stdout
+    assert competitor.service.asked.count("CreateSubmission") == 1
+    assert competitor.ledger[0]["public_score"] == "0.65123"
+
+
+def test_a_pending_score_is_fetched_later(competitor: Competitor) -> None:
+    competitor.service.looks_until_scored = 1000
+    done = competitor.submit("--wait", "0")
+    assert done.returncode == 0
+    assert "submission 1000 has no score yet; `unroll scores` fetches it later" in done.stdout
+    assert competitor.ledger[0]["status"] == "pending"
+    assert "kaggle_public_score" not in competitor.blend_run()["metrics"]
+    competitor.service.looks_until_scored = 0
+    assert "0.65123" in competitor.run("unroll", "scores").stdout
+    assert competitor.ledger[0]["status"] == "complete"
+    assert competitor.blend_run()["metrics"]["kaggle_public_score"] == 0.65123
+    assert competitor.service.asked.count("PUT") == 1
+
+
+def test_interrupted_while_waiting_nothing_is_lost(competitor: Competitor) -> None:
+    competitor.service.looks_until_scored = 1000
+    process = competitor.start("unroll", "submit", "sentiment", "-m", "first", "--yes")
+    until = time.monotonic() + 60
+    while not competitor.ledger and time.monotonic() < until:
+        time.sleep(0.2)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "no longer waiting; `unroll scores` fetches the score later" in errors
+    assert "Traceback" not in errors
+    competitor.service.looks_until_scored = 0
+    assert "0.65123" in competitor.run("unroll", "scores").stdout
+    assert competitor.service.asked.count("PUT") == 1
+
+
+def test_two_at_once_upload_once(competitor: Competitor) -> None:
+    competitor.service.slow = 3.0
+    command = ("unroll", "submit", "sentiment", "-m", "first", "--yes")
+    processes = [competitor.start(*command) for _ in range(2)]
+    ends = [process.communicate(timeout=120) for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 1], ends
+    assert any("is at work here; let it end first" in errors or "this very file" in errors for _, errors in ends)
+    assert competitor.service.asked.count("CreateSubmission") == 1
+    assert len(competitor.ledger) == 1
+
+
+def test_a_file_that_cannot_be_scored_ends_with_the_services_reason(competitor: Competitor) -> None:
+    competitor.service.outcome = {"status": "error", "errorDescription": "Evaluation Exception: PhraseId 7 is missing"}
+    done = competitor.submit()
+    assert done.returncode == 1
+    assert "submission 1000 was not scored: Evaluation Exception: PhraseId 7 is missing" in done.stderr
+    assert competitor.ledger[0]["status"] == "error"
+    competitor.service.outcome = {"status": "complete", "publicScore": "0.6"}
+    assert competitor.submit().returncode == 0, "a failed submission does not stand in the way of the next"
+
+
+def test_an_upload_that_is_refused_is_no_submission(competitor: Competitor) -> None:
+    competitor.service.upload_status = 403
+    done = competitor.submit()
+    assert done.returncode == 1
+    assert "the upload did not arrive: it is not in the list of submissions" in done.stderr
+    assert "Could not submit to competition" in done.stderr
+    assert not competitor.ledger
+    competitor.service.upload_status = 200
+    assert competitor.submit().returncode == 0
+
+
+def test_a_reached_daily_limit_sends_nothing(competitor: Competitor) -> None:
+    competitor.service.allowed = 0
+    done = competitor.submit()
+    assert done.returncode == 1
+    assert "no submission is left today; the count begins anew at 00:00 UTC" in done.stderr
+    assert "PUT" not in competitor.service.asked
+    competitor.service.faults = [Fault("GetSubmissionLimits", 404, "no such call")]
+    done = competitor.submit()
+    assert done.returncode == 1
+    assert "400: Your team has used its daily Submission allowance (5) today" in done.stderr
+    assert not competitor.ledger
+
+
+@pytest.mark.parametrize(
+    ("token", "refusal", "told"),
+    [
+        (None, None, "no credential found; set KAGGLE_API_TOKEN"),
+        (TOKEN[:-1] + "x", None, "401: the service does not know this credential"),
+        (TOKEN, (403, "You must accept this competition's rules"), f"https://www.kaggle.com/c/{SLUG}/rules"),
+        (TOKEN, (404, "Not found"), "404: there is no competition"),
+    ],
+)
+def test_a_refusal_is_one_sentence_and_changes_nothing(
+    competitor: Competitor, token: str | None, refusal: tuple[int, str] | None, told: str
+) -> None:
+    competitor.token, competitor.service.refusal = token, refusal
+    before = competitor.project.state()
+    done = competitor.submit()
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Kaggle")
+    assert told in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert competitor.project.state() == before
+
+
+def test_passing_faults_of_the_service_are_waited_out(competitor: Competitor) -> None:
+    competitor.service.faults = [
+        Fault("ListSubmissions", 429, "Too many", {"Retry-After": "1"}),
+        Fault("ListSubmissions", 500, "Internal error"),
+    ]
+    done = competitor.submit()
+    assert done.returncode == 0, done.stderr
+    assert "Kaggle answers 429; trying again in 1 s" in done.stderr
+    assert competitor.service.asked.count("CreateSubmission") == 1
+
+
+def test_a_fault_after_the_submission_was_made_does_not_make_a_second(competitor: Competitor) -> None:
+    """The service makes the submission and then answers 500: it is found in the list."""
+    make = competitor.service.create
+
+    def make_and_fail(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        make(request)
+        return 500, {"code": 500, "message": "Internal error"}
+
+    competitor.service.create = make_and_fail  # type: ignore[method-assign]
+    done = competitor.submit()
+    assert done.returncode == 0, done.stderr
+    assert len(competitor.service.submissions) == 1
+    assert competitor.ledger[0]["public_score"] == "0.65123"
+
+
+def test_nobody_to_ask_sends_nothing(competitor: Competitor) -> None:
+    done = competitor.run("unroll", "submit", "sentiment", "-m", "first")
+    assert done.returncode == 1
+    assert "nothing sent: there is nobody to ask; --yes sends without asking" in done.stderr
+    assert "reports/submissions/sentiment.csv" in done.stdout
+    assert "PUT" not in competitor.service.asked
+
+
+def test_a_person_is_asked_before_anything_is_sent(competitor: Competitor) -> None:
+    """In a terminal: no sends nothing, yes sends."""
+    for answer, sent in (("n", 0), ("y", 1)):
+        screen, keyboard = pty.openpty()
+        command = ("unroll", "submit", "sentiment", "-m", "first", "--wait", "20")
+        process = competitor.start(*command, stdin=keyboard)
+        os.write(screen, f"{answer}\n".encode())
+        out, errors = process.communicate(timeout=120)
+        os.close(screen)
+        os.close(keyboard)
+        assert "Send it? [y/N]" in out
+        assert competitor.service.asked.count("PUT") == sent, errors
+        assert process.returncode == (0 if sent else 1)
+    assert competitor.ledger[0]["public_score"] == "0.65123"
+
+
+def test_a_changed_file_is_refused_before_anything_is_asked(competitor: Competitor) -> None:
+    file = competitor.project.folder / "reports/submissions/sentiment.csv"
+    before = file.read_bytes()
+    file.unlink()
+    file.write_bytes(before[:-2] + b"\n")
+    done = competitor.submit()
+    file.unlink()
+    file.write_bytes(before)
+    assert done.returncode == 1
+    assert "is not the file that the pipeline wrote" in done.stderr
+    assert competitor.service.asked == []
+
+
+def test_the_sample_is_not_sent(competitor: Competitor) -> None:
+    record = competitor.project.folder / "data/raw/sentiment/source.json"
+    before = record.read_text()
+    record.unlink()
+    record.write_text(before.replace(f"https://www.kaggle.com/c/{SLUG}", f"/somewhere/{SLUG}"))
+    done = competitor.submit()
+    record.write_text(before)
+    assert done.returncode == 1
+    assert "made from the sample" in done.stderr
+    assert "PUT" not in competitor.service.asked
+
+
+def test_a_task_without_a_competition_says_so(competitor: Competitor) -> None:
+    done = competitor.run("unroll", "submit", "surnames", "-m", "first", "--yes")
+    assert done.returncode == 1
+    assert "task surnames: belongs to no Kaggle competition" in done.stderr
+
+
+def test_the_leaderboard_shows_where_the_project_would_stand(competitor: Competitor) -> None:
+    competitor.service.others = [(f"team {number}", 0.8 - number / 1000) for number in range(1, 301)]
+    shown = competitor.run("unroll", "leaderboard", "--top", "3").stdout
+    assert "    3  0.79700   team 3" in shown
+    assert "this project has no score yet" in shown
+    assert competitor.submit().returncode == 0
+    shown = competitor.run("unroll", "leaderboard", "--top", "3").stdout
+    assert "  149  0.65123   this project's best would stand here (first), 0.14777 below the first" in shown
+
+
+def test_doctor_says_that_all_is_well(competitor: Competitor) -> None:
+    done = competitor.run("unroll", "doctor")
+    assert done.returncode == 0, done.stdout
+    assert "access token from the variable KAGGLE_API_TOKEN" in done.stdout
+    assert "rules accepted, 5 submissions a day" in done.stdout
+    assert "answers student" in done.stdout
+    assert "every stage up to date" in done.stdout
+    assert "ready: `make repro` can run" in done.stdout
+
+
+def test_doctor_finds_what_stands_in_the_way(competitor: Competitor) -> None:
+    competitor.service.entered = False
+    done = competitor.run("unroll", "doctor", "--json")
+    assert done.returncode == 1, "the files come from Kaggle here, so the main job cannot run"
+    report = json.loads(done.stdout)
+    assert report["ready"] is False
+    (check,) = [check for check in report["checks"] if check["state"] == "fail"]
+    assert check["mend"] == f"accept them at https://www.kaggle.com/c/{SLUG}/rules"
+
+
+def test_doctor_works_offline(competitor: Competitor) -> None:
+    competitor.token = None
+    done = competitor.run("unroll", "doctor", "--offline")
+    assert done.returncode == 1
+    assert "none found; needed to download and to submit" in done.stdout
+    assert competitor.service.asked == []
