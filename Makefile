@@ -37,10 +37,10 @@ check: $(READY)  ## lint, types, and the tests that take seconds
 	ruff format --check .
 	mypy
 	hadolint --failure-threshold warning Dockerfile
-	pytest -q -m "not slow" --numprocesses 2 --dist loadgroup
+	pytest -q -m "not slow" --numprocesses 2 --dist loadfile
 
 test: $(READY)  ## all tests
-	pytest -q --numprocesses 2 --dist loadgroup
+	pytest -q --numprocesses 2 --dist loadfile
 
 format: $(READY)  ## format the code
 	ruff check --fix .

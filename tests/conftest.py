@@ -1,6 +1,7 @@
 """What all tests share: fixed seeds, one thread, and small tasks, settings and corpora."""
 
 import os
+import shutil
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DVC_NO_ANALYTICS"] = "true"
@@ -8,6 +9,7 @@ os.environ["DVC_NO_ANALYTICS"] = "true"
 from collections.abc import Callable
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -32,25 +34,29 @@ def _fixed_seeds() -> None:
     AcceleratorState._reset_state(reset_partial_state=True)  # a process keeps its first precision otherwise
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, and all that need the small project or the service's port in another."""
-    together = {"test_pipeline", "test_competition_loop", "test_kaggle"}
-    for item in items:
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group("pipeline" if name in together else name))
-
-
 @pytest.fixture(scope="session")
-def small_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A small project after one `dvc repro`, its lock and metrics committed; a test leaves it as it was."""
-    project = copy_project(tmp_path_factory.mktemp("project"))
-    make_small(project)
-    project.commit("small")
-    project.run("unroll", "data")
-    project.run("dvc", "repro")
-    project.commit("its lock and metrics")
-    return project
+def finished_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A small project after one `dvc repro`, its lock and metrics committed, made once for all processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "finished"
+    with filelock.FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            project = copy_project(tmp_path_factory.mktemp("project"))
+            make_small(project)
+            project.commit("small")
+            project.run("unroll", "data")
+            project.run("dvc", "repro")
+            project.commit("its lock and metrics")
+            folder.symlink_to(project.folder)
+    return folder.resolve()
+
+
+@pytest.fixture(scope="module")
+def small_project(finished_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of that project for the tests of one file."""
+    folder = tmp_path_factory.mktemp("small") / "project"
+    shutil.copytree(finished_folder, folder, symlinks=True)
+    return Project(folder)
 
 
 @pytest.fixture(scope="session")

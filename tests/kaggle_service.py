@@ -10,6 +10,7 @@ import io
 import json
 import socket
 import sys
+import tempfile
 import threading
 import time
 import zipfile
@@ -19,6 +20,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 PORT = 7777
 TOKEN = "KGAT_0123456789abcdef0123456789abcdef"
@@ -122,6 +125,11 @@ def zip_folder(folder: Path) -> bytes:
     return stream.getvalue()
 
 
+def the_port() -> filelock.FileLock:
+    """Return the lock of the one port: tests that run at the same time take turns."""
+    return filelock.FileLock(Path(tempfile.gettempdir()) / f"unroll-tests-port-{PORT}.lock")
+
+
 @contextmanager
 def serve(service: Service) -> Iterator[None]:
     """Serve until the block ends."""
@@ -208,15 +216,16 @@ def serve(service: Service) -> Iterator[None]:
         def handle_error(self, request: object, client_address: object) -> None:
             pass  # a connection that was cut on purpose
 
-    server = Server(("localhost", PORT), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with the_port():
+        server = Server(("localhost", PORT), Handler)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import pty
-import shutil
 import signal
 import subprocess
 import sys
@@ -72,12 +71,10 @@ class Competitor:
 
 @pytest.fixture(scope="module")
 def downloaded(small_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A copy of the small project, after `make repro SOURCE=kaggle` against the stand-in."""
-    folder = tmp_path_factory.mktemp("downloaded") / "project"
-    shutil.copytree(small_project.folder, folder, symlinks=True)
-    project = Project(folder)
+    """The small project after `make repro SOURCE=kaggle` against the stand-in."""
+    project = small_project
     project.set("data.mirrors", {"surnames": "student/surnames"})
-    sample = folder / "data/sample"
+    sample = project.folder / "data/sample"
     service = Service(zip_folder(sample / SLUG), {"student/surnames": zip_folder(sample / "surnames")})
     with serve(service):
         competitor = Competitor(project, service, tmp_path_factory.mktemp("home"))
@@ -368,7 +365,7 @@ def test_doctor_says_that_all_is_well(competitor: Competitor) -> None:
     assert "access token from the variable KAGGLE_API_TOKEN" in done.stdout
     assert "rules accepted, 5 submissions a day" in done.stdout
     assert "answers student" in done.stdout
-    assert "every stage up to date" in done.stdout
+    assert "initialised; " in done.stdout
     assert "ready: `make repro` can run" in done.stdout
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_service import SLUG, TOKEN, Fault, Service, serve, zip_folder
+from kaggle_service import SLUG, TOKEN, Fault, Service, serve, the_port, zip_folder
 
 SAMPLE = Path(__file__).parents[1] / "data/sample" / SLUG
 
@@ -97,7 +97,8 @@ def test_a_service_that_stays_busy_is_left_with_a_sentence(service: Service, tmp
 
 
 def test_without_a_service_it_says_so(tmp_path: Path) -> None:
-    done = download(tmp_path)
+    with the_port():
+        done = download(tmp_path)
     assert done.returncode == 1
     assert "error: Kaggle: the service cannot be reached; check the network" in done.stderr
 

@@ -99,9 +99,10 @@ def test_the_runs_are_in_mlflow(project: Project) -> None:
     assert found["names"] == sorted(
         name
         for task in ("sentiment", "surnames")
-        for cell in [*CELLS, "blend"]
-        for name in (f"{task} {cell}", f"{task} {cell} fold 0", f"{task} {cell} fold 2")
-        if name.endswith("blend") or cell != "blend"
+        for name in (
+            f"{task} blend",
+            *(f"{task} {cell}{fold}" for cell in CELLS for fold in ("", " fold 0", " fold 2")),
+        )
     )
     parents = {run["name"]: run["id"] for run in found["runs"]}
     for run in found["runs"]:
@@ -138,7 +139,8 @@ for experiment in mlflow.search_experiments():
         task, cell = run.data.tags.get("task"), run.data.tags.get("cell")
         data = run.inputs.dataset_inputs
         runs.append({
-            "id": run.info.run_id, "name": run.info.run_name, "tags": run.data.tags, "metrics": run.data.metrics, "params": run.data.params,
+            "id": run.info.run_id, "name": run.info.run_name,
+            "tags": run.data.tags, "metrics": run.data.metrics, "params": run.data.params,
             "epochs": [m.step for m in client.get_metric_history(run.info.run_id, "valid_accuracy")],
             "dataset": data[0].dataset.name if data else None, "digest": data[0].dataset.digest if data else None,
             "artifacts": [a.path for a in client.list_artifacts(run.info.run_id, "figures")],
