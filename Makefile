@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test check format ui clean
+.PHONY: help install repro best test check format ui clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,11 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 
 repro: $(READY)  ## run the pipeline: on the sample, on DATA=<folder>, or on SOURCE=kaggle
 	@unroll data "$(DATA)" --source "$(SOURCE)"
+	@dvc repro
+	@unroll results
+
+best: $(READY)  ## the best submission: all folds, word vectors; goes on where it was interrupted
+	@unroll data "$(DATA)" --source "$(SOURCE)" --profile best
 	@dvc repro
 	@unroll results
 

@@ -86,6 +86,7 @@ def small_model() -> ModelConfig:
     """A model of a few hundred weights that uses every pooling."""
     return ModelConfig(
         embedding=5, hidden=4, layers=1, bidirectional=True, pooling=("first", "last", "mean", "max"), head="linear",
+        head_hidden=None,
         embedding_dropout=0.2, layer_dropout=0.0, head_dropout=0.2,
     )  # fmt: skip
 

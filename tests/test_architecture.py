@@ -16,9 +16,9 @@ from unroll.model import CELLS
 ROOT = SOURCE.parent
 LAYERS = (
     {"errors", "config", "files", "progress", "paths"},
-    {"tasks", "text", "splits", "metrics", "cells"},
+    {"tasks", "text", "splits", "metrics", "estimate", "cells"},
     {"kaggle", "model", "corpus", "rows", "submission", "ledger"},
-    {"sources", "blend", "train", "bundle", "folds", "lessons", "tracking", "report", "workspace"},
+    {"sources", "blend", "train", "bundle", "folds", "lessons", "tracking", "report", "workspace", "vectors"},
     {"stages", "commands", "cli"},
 )
 SINGLE_IMPORTERS = {

@@ -20,7 +20,7 @@ def test_the_projects_own_settings_are_accepted_and_frozen(config: Config) -> No
     ("path", "value", "told"),
     [
         ("sentiment.train.learning_rate", 0.1, ["sentiment.train.learning_rate", "unknown key", "lr"]),
-        ("sentimint", 3, ["sentimint", "unknown key", "seed, data"]),
+        ("sentimint", 3, ["sentimint", "unknown key", "seed, profile, data"]),
         ("surnames.train.lr", -1, ["surnames.train.lr", "found -1", "greater than 0"]),
         ("surnames.train.lr", "fast", ["surnames.train.lr", "found 'fast'", "number"]),
         ("sentiment.model.pooling", ["mean", "median"], ["sentiment.model.pooling.1", "found 'median'", "'max'"]),

@@ -1,25 +1,28 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from project import ROOT
+from unroll.config import read_config
 from unroll.errors import UnrollError
-from unroll.workspace import check_repository, set_params
+from unroll.workspace import check_repository, choose_profile, set_params
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
+PARAMS = ROOT / "params.yaml"
 
 
 def test_setting_a_value_keeps_every_other_line(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     before = PARAMS.read_text()
     file.write_text(before)
-    set_params(file, "data", {"dir": "/elsewhere", "source": "local"})
+    set_params(file, {"data": {"dir": "/elsewhere", "source": "local"}})
     changed = [(a, b) for a, b in zip(before.splitlines(), file.read_text().splitlines(), strict=True) if a != b]
     assert len(changed) == 1
     assert "/elsewhere" in changed[0][1]
     assert "`make repro DATA=<dir>`" in changed[0][1], "the comment stays"
     assert yaml.safe_load(file.read_text())["data"] == {"source": "local", "dir": "/elsewhere", "mirrors": {}}
-    set_params(file, "data", {"dir": "data/sample", "source": "local"})
+    set_params(file, {"data": {"dir": "data/sample", "source": "local"}})
     assert file.read_text().split() == before.split()
 
 
@@ -27,7 +30,7 @@ def test_the_default_choice_does_not_touch_the_file(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text(PARAMS.read_text())
     modified = file.stat().st_mtime_ns
-    set_params(file, "data", {"source": "local", "dir": "data/sample"})
+    set_params(file, {"data": {"source": "local", "dir": "data/sample"}})
     assert file.stat().st_mtime_ns == modified
 
 
@@ -43,3 +46,48 @@ def test_a_folder_below_a_git_repository_is_accepted(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / "below").mkdir()
     check_repository(tmp_path / "below")
+
+
+def test_profiles_name_the_same_keys_and_the_settings_stand_on_the_default() -> None:
+    yaml_of = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "profiles").glob("*.yaml")}
+    assert yaml_of.keys() == {"default", "best"}
+    assert keys_of(yaml_of["default"]).keys() == keys_of(yaml_of["best"]).keys()
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert values["profile"] == "default"
+    for path, value in keys_of(yaml_of["default"]).items():
+        place = values
+        for key in path.split("."):
+            place = place[key]
+        assert place == value, path
+
+
+def keys_of(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= keys_of(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def test_a_profile_is_set_and_taken_back_to_the_letter(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    before = (ROOT / "params.yaml").read_text()
+    file.write_text(before)
+    choose_profile(file, ROOT / "profiles", "best")
+    config = read_config(file)
+    assert config.profile == "best"
+    assert config.task["sentiment"].split.run_folds == (0, 1, 2, 3, 4)
+    choose_profile(file, ROOT / "profiles", "default")
+    assert file.read_text() == before
+
+
+def test_a_value_changed_by_hand_stays_while_the_profile_does(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text((ROOT / "params.yaml").read_text())
+    set_params(file, {"sentiment": {"train": {"epochs": 3}}})
+    choose_profile(file, ROOT / "profiles", "default")
+    assert read_config(file).task["sentiment"].train.epochs == 3
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(UnrollError, match=r"profile 'fast': no file .*fast.yaml; there are best, default"):
+        choose_profile(ROOT / "params.yaml", ROOT / "profiles", "fast")

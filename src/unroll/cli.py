@@ -23,13 +23,14 @@ def main() -> None:
 def data(
     directory: Annotated[str, typer.Argument(help="Folder of raw files in the competition's layout.")] = "data/sample",
     source: Annotated[SourceName, typer.Option(help="Where raw files come from.")] = "local",
+    profile: Annotated[str, typer.Option(help="Which values of profiles/ to stand on.")] = "default",
 ) -> None:
-    """Choose where the next `dvc repro` takes its raw files from; both values in params.yaml are set.
+    """Choose where the next `dvc repro` takes its raw files from, and its profile; params.yaml is set.
 
-    Example: unroll data ../shared/data
+    Example: unroll data ../competition-files --profile best
     """
     from unroll.tasks import load_task
-    from unroll.workspace import check_repository, set_params
+    from unroll.workspace import check_repository, choose_profile, set_params
 
     check_repository(Path.cwd())
     config = read_config(paths.PARAMS)
@@ -46,7 +47,8 @@ def data(
     # A folder inside the project is written as it stands, so that the default run changes no tracked file.
     resolved, here = folder.resolve(), Path.cwd()
     chosen = resolved.relative_to(here) if resolved.is_relative_to(here) else resolved
-    set_params(paths.PARAMS, "data", {"source": source, "dir": str(chosen)})
+    choose_profile(paths.PARAMS, paths.PROFILES, profile)
+    set_params(paths.PARAMS, {"data": {"source": source, "dir": str(chosen)}})
 
 
 @app.command()

@@ -74,17 +74,28 @@ class TextConfig(Section):
 
 
 class ModelConfig(Section):
-    """The shape of a SpanClassifier. `embedding: null` feeds one-hot vectors, `head: none` has no linear layer."""
+    """The shape of a SpanClassifier.
+
+    `embedding: null` feeds one-hot vectors; `head: none` has no layer after the pooling, `mlp` has two, with
+    `head_hidden` units between them.
+    """
 
     embedding: Positive | None
     hidden: Positive
     layers: Positive
     bidirectional: bool
     pooling: Annotated[tuple[Pooling, ...], Field(min_length=1, strict=False)]
-    head: Literal["linear", "none"]
+    head: Literal["linear", "mlp", "none"]
+    head_hidden: Positive | None
     embedding_dropout: Share
     layer_dropout: Share
     head_dropout: Share
+
+    @model_validator(mode="after")
+    def _head_has_its_size(self) -> Self:
+        if (self.head == "mlp") != (self.head_hidden is not None):
+            raise ValueError(f"head_hidden is a number with head mlp and null else, found {self.head_hidden}")
+        return self
 
     @model_validator(mode="after")
     def _poolings_differ(self) -> Self:
@@ -155,6 +166,7 @@ class Config(Section):
     """All of params.yaml. Each name under `tasks` has its own section of that name, kept in `task`."""
 
     seed: Seed
+    profile: Annotated[str, Field(min_length=1)]
     data: DataConfig
     tasks: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
     cells: Annotated[tuple[CellName, ...], Field(min_length=1, strict=False)]

@@ -86,8 +86,8 @@ def train_fold(
 ) -> FoldResult:
     """Train one cell with one fold kept back, or take the finished fold from the cache.
 
-    A token that the fold's own training sequences do not hold often enough is left out of the fold's vocabulary, so
-    that it is read as unknown in the rows kept back, as an unseen word is in the test part.
+    A token that the fold's own training sequences do not hold often enough, and that has no pretrained vector, is left
+    out of the fold's vocabulary, so that it is read as unknown in the rows kept back, as it is in the test part.
 
     Args:
         task: names the labels.
@@ -111,6 +111,8 @@ def train_fold(
     test = np.flatnonzero(corpus.folds == TEST_FOLD)
     counts = np.bincount(corpus.tokens_of(train), minlength=len(material.vocabulary))
     known = counts >= config.text.min_count
+    if material.vectors is not None:
+        known |= np.isfinite(material.vectors).all(1)
     vocabulary, new_ids = material.vocabulary.restrict(known)
     corpus = replace(corpus, tokens=new_ids[corpus.tokens])
 

@@ -59,13 +59,15 @@ def teach_step_by_step(cell: str, config: HelloConfig) -> list[Said]:
 
 def teach_unfolded(cell: str, config: HelloConfig) -> list[Said]:
     """Lesson two: the same as one call on the whole sequence, unfolded; the loss is the mean over steps."""
-    model = ModelConfig(embedding=None, hidden=len(LETTERS), head="none", **_PLAIN)
+    model = ModelConfig(embedding=None, hidden=len(LETTERS), head="none", head_hidden=None, **_PLAIN)
     return _teach("unfolded", cell, model, config, config.unfolded)
 
 
 def teach_embedding(cell: str, config: HelloConfig) -> list[Said]:
     """Lesson three: letters are embedded first, and a linear layer reads the hidden state."""
-    model = ModelConfig(embedding=config.embedding.embedding, hidden=len(LETTERS), head="linear", **_PLAIN)
+    model = ModelConfig(
+        embedding=config.embedding.embedding, hidden=len(LETTERS), head="linear", head_hidden=None, **_PLAIN
+    )
     return _teach("embedding", cell, model, config, config.embedding)
 
 

@@ -53,7 +53,7 @@ class SpanClassifier(nn.Module):
             raise UnrollError(
                 f"model.head: none needs a pooled size of {classes}, the number of classes, found {pooled}"
             )
-        self.head = nn.Linear(pooled, classes) if config.head == "linear" else nn.Identity()
+        self.head = make_head(config, pooled, classes)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits of the batch's spans, (R, C)."""
@@ -70,6 +70,20 @@ class SpanClassifier(nn.Module):
             inputs = self.embedding(tokens)  # (B, T, E)
         hidden: Tensor = self.recurrent(self.embedding_dropout(inputs))[0]  # (B, T, D * H)
         return hidden
+
+
+def make_head(config: ModelConfig, pooled: int, classes: int) -> nn.Module:
+    """Return what names a span, from its pooled states (R, pooled) to logits (R, C)."""
+    if config.head == "none":
+        return nn.Identity()
+    if config.head_hidden is None:
+        return nn.Linear(pooled, classes)
+    return nn.Sequential(
+        nn.Linear(pooled, config.head_hidden),
+        nn.ReLU(),
+        nn.Dropout(config.head_dropout),
+        nn.Linear(config.head_hidden, classes),
+    )
 
 
 def pool_spans(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, pooling: Sequence[Pooling]) -> Tensor:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+PROFILES = Path("profiles")
 CACHE = Path(".cache")
 FOLD_CACHE = CACHE / "folds"
 VECTOR_CACHE = CACHE / "vectors"

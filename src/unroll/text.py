@@ -63,6 +63,10 @@ class Vocabulary:
         ids = self._ids
         return np.fromiter((ids.get(token, UNKNOWN_ID) for token in tokens), dtype=np.int32, count=len(tokens))
 
+    def extend(self, tokens: Iterable[str]) -> "Vocabulary":
+        """Add the tokens that are not here yet, by the alphabet, after those that are."""
+        return Vocabulary((*self.tokens, *sorted(set(tokens) - self._ids.keys())))
+
     def restrict(self, known: npt.NDArray[np.bool_]) -> tuple["Vocabulary", TokenIds]:
         """Keep only the tokens that are marked as known.
 

@@ -4,8 +4,10 @@ import configparser
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
@@ -31,20 +33,60 @@ def check_repository(root: Path) -> None:
         )
 
 
-def set_params(path: Path, section: str, values: Mapping[str, str]) -> None:
-    """Set values of a section of a YAML file; comments stay, and an unchanged file is not written."""
+def set_params(path: Path, values: Mapping[str, Any]) -> None:
+    """Set values of a YAML file, nested as in it; comments and other values stay, an unchanged file is not written.
+
+    Raises:
+        UnrollError: a key is not in the file.
+    """
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.representer.add_representer(type(None), _write_null)
     before = path.read_text(encoding="utf-8")
     content = yaml.load(before)
-    content[section].update(values)
+    _set(content, values, str(path))
     after = io.StringIO()
     yaml.dump(content, after)
     if after.getvalue() != before:
         with new_file(path) as scratch:
             scratch.write_text(after.getvalue(), encoding="utf-8")
+
+
+def _set(content: Any, values: Mapping[str, Any], place: str) -> None:
+    for key, value in values.items():
+        if key not in content:
+            raise UnrollError(f"{place}: {key}: no such key to set")
+        if isinstance(value, Mapping) and value:
+            _set(content[key], value, f"{place}: {key}")
+        elif content[key] != value:
+            content[key] = _in_one_line(value) if isinstance(value, list) else value
+
+
+def _in_one_line(values: list[Any]) -> CommentedSeq:
+    sequence = CommentedSeq(values)
+    sequence.fa.set_flow_style()
+    return sequence
+
+
+def choose_profile(params: Path, profiles: Path, name: str) -> None:
+    """Set the values of a profile, unless the file stands on it already: a value changed by hand stays then.
+
+    Args:
+        params: the YAML file; its key `profile` says which one it stands on.
+        profiles: the folder with a YAML file a profile, all with the same keys.
+        name: the profile wanted.
+
+    Raises:
+        UnrollError: there is no such profile.
+    """
+    yaml = YAML(typ="safe")
+    known = sorted(path.stem for path in profiles.glob("*.yaml"))
+    if name not in known:
+        raise UnrollError(f"profile {name!r}: no file {profiles / name}.yaml; there are {', '.join(known)}")
+    if yaml.load(params.read_text(encoding="utf-8")).get("profile") != name:
+        values = yaml.load((profiles / f"{name}.yaml").read_text(encoding="utf-8"))
+        set_params(params, {"profile": name, **values})
 
 
 def _write_null(representer: RoundTripRepresenter, value: None) -> ScalarNode:

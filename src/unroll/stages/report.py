@@ -80,6 +80,17 @@ def make_part(config: Config, task: Task) -> TaskPart:
         f"Best cell {scores['best_cell']} with {scores['metric']} {scores['best']:.4f}; "
         f"the blend reaches {scores['blend']:.4f} {nested}."
     )
+    if scores["leaderboard_estimate"] is not None:
+        estimate = scores["leaderboard_estimate"]
+        facts.append(
+            (
+                "Leaderboard estimate",
+                f"{estimate['accuracy']:.4f} (95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}, bootstrap "
+                f"over each {task.group_word}): {estimate['known_share']:.1%} of the test rows have a known label, the "
+                "others are taken at the out-of-fold rate of texts as long and as common; without these strata it "
+                f"would read {estimate['plain']:.4f}",
+            )
+        )
     scored = [entry for entry in sent if entry.public_score]
     if scored:
         best = max(scored, key=lambda entry: float(entry.public_score))

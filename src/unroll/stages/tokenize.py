@@ -1,4 +1,4 @@
-"""Stage tokenize: rows as ragged arrays of token numbers, with the vocabulary of the training part."""
+"""Stage tokenize: rows as ragged arrays of token numbers, with the vocabulary that gives the numbers."""
 
 import sys
 
@@ -12,6 +12,7 @@ from unroll.errors import run_program
 from unroll.files import new_folder, write_json
 from unroll.tasks import load_task
 from unroll.text import UNKNOWN_ID, build_vocabulary, get_tokenizer, load_vectors
+from unroll.vectors import fetch_vectors
 
 
 def main(task_name: str) -> None:
@@ -27,15 +28,22 @@ def main(task_name: str) -> None:
     folds = rows["fold"].to_numpy()[first_rows]  # no group crosses folds, so a sequence's first row speaks for all
     train = [sequence for sequence, fold in zip(sequences, folds, strict=True) if fold != TEST_FOLD]
     vocabulary = build_vocabulary(train, text.min_count, text.max_size)
+    vectors = None
+    if text.vectors is not None:
+        # A word that has a vector is known by it, wherever it stands.
+        everything = vocabulary.extend(token for sequence in sequences for token in sequence)
+        vectors, _ = load_vectors(fetch_vectors(text.vectors, paths.VECTOR_CACHE), everything, paths.VECTOR_CACHE)
+        has_vector = np.isfinite(vectors).all(1)
+        kept = has_vector | (np.arange(len(everything)) < len(vocabulary))
+        vocabulary, vectors = everything.restrict(kept)[0], vectors[kept]
+        print(f"{task.name}: {has_vector.sum():,} of {len(vocabulary):,} tokens have a vector in {text.vectors}")
     corpus = build_corpus(vocabulary, sequences, folds, spans, rows["label"].to_numpy(), rows["row_id"].to_numpy())
 
     with new_folder(paths.corpus(task.name)) as scratch:
         corpus.save(scratch)
         write_json(scratch / "vocabulary.json", vocabulary.tokens)
-        if text.vectors is not None:
-            vectors, found = load_vectors(text.vectors, vocabulary, paths.VECTOR_CACHE)
+        if vectors is not None:
             np.save(scratch / "vectors.npy", vectors)
-            print(f"{task.name}: {found:,} of {len(vocabulary):,} tokens have a vector in {text.vectors}")
 
     test = corpus.tokens_of(np.flatnonzero(folds == TEST_FOLD))
     unknown = f", {(test == UNKNOWN_ID).mean():.1%} of the test tokens are unknown" if len(test) else ""
