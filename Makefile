@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro best test check format ui clean
+.PHONY: help install repro best test check bench format ui clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ check: $(READY)  ## lint, types, and the tests that take seconds
 
 test: $(READY)  ## all tests
 	pytest -q --numprocesses 2 --dist loadfile
+
+bench: $(READY)  ## speed beside what is commonly written, on DATA; writes reports/benchmarks/
+	python -m benchmarks --data "$(DATA)"
 
 format: $(READY)  ## format the code
 	ruff check --fix .

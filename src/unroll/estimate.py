@@ -143,5 +143,5 @@ def estimate_leaderboard(rows: pd.DataFrame, right: pd.Series, known: Bools, *, 
 def _by_group(groups: Ints, strata: Ints, values: Bools, kinds: int) -> npt.NDArray[np.float64]:
     """Return the sum of values by group and stratum, (groups, kinds)."""
     size = int(groups.max()) + 1
-    sums: npt.NDArray[np.float64] = np.bincount(groups * kinds + strata, values, size * kinds).reshape(size, kinds)
-    return sums
+    weights = values.astype(np.float64)
+    return np.bincount(groups * kinds + strata, weights, size * kinds).astype(np.float64).reshape(size, kinds)

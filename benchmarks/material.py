@@ -1,0 +1,60 @@
+"""What is measured: the sentiment task's files as corpora of both contexts, and the same with fresh words."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from unroll.config import TaskConfig
+from unroll.corpus import TEST_FOLD, Corpus, build_corpus, place_rows
+from unroll.rows import read_rows
+from unroll.tasks import load_task
+from unroll.text import Vocabulary, build_vocabulary, get_tokenizer
+
+TASK = load_task("sentiment")
+
+
+@dataclass(frozen=True)
+class Material:
+    """A corpus, its vocabulary, and the numbers of its training and kept-back sequences."""
+
+    corpus: Corpus
+    vocabulary: Vocabulary
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+def read(data: Path, config: TaskConfig, seed: int) -> pd.DataFrame:
+    """Read the task's files."""
+    split = config.split
+    return read_rows(TASK, data / TASK.folder, folds=split.folds, test_share=split.test_share, seed=seed)
+
+
+def tokenize(rows: pd.DataFrame, config: TaskConfig, context: str, fold: int = 0) -> Material:
+    """Cut rows into tokens, place them and number them, as the tokenize stage does."""
+    cut = get_tokenizer(config.text)
+    groups = rows["group"].tolist() if context == "sentence" else None
+    sequences, spans = place_rows([cut(row) for row in rows["text"]], groups)
+    _, first_rows = np.unique(spans.sequence, return_index=True)
+    folds = rows["fold"].to_numpy()[first_rows]
+    vocabulary = build_vocabulary(sequence for sequence, of in zip(sequences, folds, strict=True) if of != TEST_FOLD)
+    corpus = build_corpus(vocabulary, sequences, folds, spans, rows["label"].to_numpy(), rows["row_id"].to_numpy())
+    train = np.flatnonzero((folds != fold) & (folds != TEST_FOLD))
+    return Material(corpus, vocabulary, train, np.flatnonzero(folds == fold), np.flatnonzero(folds == TEST_FOLD))
+
+
+def repeat(rows: pd.DataFrame, times: int) -> pd.DataFrame:
+    """Repeat the training rows under fresh group numbers, each copy with words of its own."""
+    train = rows[rows["part"] == "train"]
+    copies = []
+    for number in range(times):
+        copy = train.copy()
+        if number:
+            copy["text"] = [" ".join(f"{word}{number}" for word in text.split()) for text in copy["text"]]
+            copy["group"] = copy["group"] + f"-{number}"
+        copies.append(copy)
+    rows = pd.concat(copies, ignore_index=True)
+    rows["row_id"] = np.arange(len(rows))
+    return rows
