@@ -177,7 +177,7 @@ class _SpanMax(torch.autograd.Function):
         return torch.maximum(flat.index_select(0, left), flat.index_select(0, right))  # (R, H)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         table, left, right = ctx.saved_tensors
         flat, gradients = table.flatten(0, 2), torch.zeros_like(table)
