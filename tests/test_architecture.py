@@ -17,8 +17,8 @@ ROOT = SOURCE.parent
 LAYERS = (
     {"errors", "config", "files", "progress", "paths"},
     {"tasks", "text", "splits", "metrics", "estimate", "cells"},
-    {"kaggle", "model", "corpus", "rows", "submission", "ledger"},
-    {"sources", "blend", "train", "bundle", "folds", "lessons", "tracking", "report", "workspace", "vectors"},
+    {"kaggle", "model", "corpus", "rows", "submission", "ledger", "textfiles"},
+    {"sources", "blend", "train", "bundle", "folds", "lessons", "tracking", "report", "workspace", "vectors", "asking"},
     {"stages", "commands", "cli"},
 )
 SINGLE_IMPORTERS = {

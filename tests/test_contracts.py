@@ -20,7 +20,7 @@ from unroll.text import Vocabulary, build_vocabulary, get_tokenizer
 from unroll.train import fit, predict
 
 SAMPLE = Path(__file__).parents[1] / "data/sample"
-KINDS = ("hello", "surnames", "sentiment phrase", "sentiment sentence")
+KINDS = ("hello", "surnames", "sentiment phrase", "sentiment sentence", "sentiment hidden layer")
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,10 @@ def case(request: pytest.FixtureRequest, sample_rows: dict[str, pd.DataFrame], c
     else:
         name, _, context = kind.partition(" ")
         text = config.task[name].text
-        shape = config.task[name].model.model_copy(update={"hidden": 16, "embedding": 12})
+        head = {"head": "mlp", "head_hidden": 24} if context == "hidden layer" else {}
+        shape = config.task[name].model.model_copy(update={"hidden": 16, "embedding": 12, **head})
         rows = sample_rows[name].groupby("label").head(12).sort_index()
-        groups = rows["group"].tolist() if context == "sentence" else None
+        groups = rows["group"].tolist() if context in ("sentence", "hidden layer") else None
         sequences, spans = place_rows([get_tokenizer(text)(row) for row in rows["text"]], groups)
         vocabulary = build_vocabulary(sequences)
         labels, row_ids = rows["label"].to_numpy(), rows["row_id"].to_numpy()

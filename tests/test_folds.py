@@ -97,6 +97,20 @@ def test_pretrained_vectors_start_the_embedding_and_must_fit_it(
         run(0, Material(corpus, "wrong", vocabulary, np.zeros((len(vocabulary), 6), np.float32)), task_config, tmp_path)
 
 
+def test_a_word_with_a_vector_is_known_in_a_fold_that_did_not_train_on_it(
+    small_corpus: tuple[Corpus, Vocabulary], task_config: TaskConfig, tmp_path: Path
+) -> None:
+    """The word "bad" stands in the third sentence alone, which fold 2 keeps back."""
+    corpus, vocabulary = small_corpus
+    vectors = np.full((len(vocabulary), 5), np.nan, dtype=np.float32)
+    without = run(2, Material(corpus, "without", vocabulary, vectors), task_config, tmp_path).bundle
+    assert "bad" not in without.vocabulary.tokens
+    vectors[vocabulary.tokens.index("bad")] = 0.5
+    assert (
+        "bad" in run(2, Material(corpus, "with", vocabulary, vectors), task_config, tmp_path).bundle.vocabulary.tokens
+    )
+
+
 def test_out_of_fold_tables_stack_folds_and_test_tables_average_them(
     material: Material, task_config: TaskConfig, tmp_path: Path
 ) -> None:

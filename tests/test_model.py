@@ -5,12 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch import Tensor
 
 from unroll.config import ModelConfig, Pooling
 from unroll.corpus import Corpus, iterate_batches
 from unroll.errors import UnrollError
-from unroll.model import CELLS, SpanClassifier, pool_spans
+from unroll.model import CELLS, Dropout, SpanClassifier, pool_spans
 from unroll.text import Vocabulary
 
 POOLINGS: tuple[Pooling, ...] = ("first", "last", "mean", "max")
@@ -85,3 +86,48 @@ def test_without_a_head_the_pooled_states_are_the_logits(
 def test_no_head_and_a_pooled_size_that_is_not_the_number_of_classes_is_refused(small_model: ModelConfig) -> None:
     with pytest.raises(UnrollError, match=r"model.head: none needs a pooled size of 5.*found 32"):
         SpanClassifier("RNN", small_model.model_copy(update={"head": "none"}), 7, 5)
+
+
+def test_of_two_equal_maxima_the_earlier_gets_the_gradient() -> None:
+    hidden = torch.tensor([[[0.0], [2.0], [1.0], [2.0], [2.0]]], requires_grad=True)  # (1, 5, 1)
+    pooled = pool_spans(hidden, torch.tensor([0, 0]), torch.tensor([0, 2]), torch.tensor([5, 5]), ("max",))
+    (gradient,) = torch.autograd.grad(pooled.sum(), hidden)
+    assert gradient.flatten().tolist() == [0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5, 0.9])
+def test_dropout_zeroes_its_share_and_keeps_the_mean(rate: float) -> None:
+    dropout = Dropout(rate)
+    values = torch.ones(1001, 999, requires_grad=True)
+    dropped = dropout(values)
+    share = (dropped == 0).double().mean().item()
+    assert share == pytest.approx(rate, abs=0.004)
+    assert dropped.double().mean().item() == pytest.approx(1, abs=0.02)
+    assert dropped.unique().tolist() == [0, pytest.approx(256 / (256 - round(rate * 256)))]
+    (gradient,) = torch.autograd.grad(dropped.sum(), values)
+    torch.testing.assert_close(gradient, dropped.detach())
+    columns, rows = ((dropped == 0).double().mean(axis).std().item() for axis in (0, 1))
+    assert max(columns, rows) < 0.03, "zeros are spread evenly"
+    assert dropout.eval()(values) is values
+
+
+def test_two_dropouts_of_one_seed_are_equal() -> None:
+    dropout, values = Dropout(0.5), torch.randn(7, 5)
+    found = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        found.append([dropout(values), dropout(values)])
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+    assert not torch.equal(found[0][0], found[0][1])
+
+
+def test_a_head_with_a_hidden_layer_has_its_size(small_model: ModelConfig) -> None:
+    model = SpanClassifier("GRU", small_model.model_copy(update={"head": "mlp", "head_hidden": 7}), 9, 3)
+    shapes = [tuple(weights.shape) for name, weights in model.named_parameters() if name.startswith("head")]
+    assert shapes == [(7, 32), (7,), (3, 7), (3,)]
+
+
+@pytest.mark.parametrize(("head", "head_hidden"), [("mlp", None), ("linear", 4), ("none", 4)])
+def test_a_head_and_its_size_go_together(small_model: ModelConfig, head: str, head_hidden: int | None) -> None:
+    with pytest.raises(ValidationError, match="head_hidden is a number with head mlp and null else"):
+        ModelConfig.model_validate(small_model.model_dump() | {"head": head, "head_hidden": head_hidden})

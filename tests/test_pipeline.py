@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -269,6 +270,24 @@ def test_damaged_raw_data_stops_with_file_and_line_and_no_traceback(restored: Pr
     told = r"error: data/raw/sentiment/train.tsv: line \d+: Sentiment: found '9', expected one of 0"
     assert re.search(told, done.stderr)
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_vectors_make_words_known_that_stand_in_the_test_part_alone(restored: Project) -> None:
+    rows = pd.read_parquet(restored.folder / "data/rows/sentiment.parquet")
+    words = {
+        part: {word for text in table["text"] for word in text.lower().split()} for part, table in rows.groupby("part")
+    }
+    alone = sorted(words["test"] - words["train"])
+    assert len(alone) > 1
+    (restored.folder / "v.txt").write_text(f"{alone[0]} 1 2 3 4 5 6\nelsewhere 1 2 3 4 5 6\n")
+    restored.set("sentiment.text.vectors", "v.txt")
+    before = json.loads((restored.folder / "data/corpus/sentiment/vocabulary.json").read_text())
+    restored.run("dvc", "repro", "--single-item", "tokenize@sentiment")
+    after = json.loads((restored.folder / "data/corpus/sentiment/vocabulary.json").read_text())
+    assert after == [*before, alone[0]]
+    vectors = np.load(restored.folder / "data/corpus/sentiment/vectors.npy")
+    assert vectors[-1].tolist() == [1, 2, 3, 4, 5, 6]
+    assert np.isnan(vectors[:-1]).all()
 
 
 def test_an_experiment_is_tagged_in_mlflow(restored: Project) -> None:
