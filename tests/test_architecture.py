@@ -15,7 +15,7 @@ from unroll.model import CELLS
 
 ROOT = SOURCE.parent
 LAYERS = (
-    {"errors", "config", "files", "progress", "paths"},
+    {"errors", "config", "files", "progress", "paths", "retry"},
     {"tasks", "text", "splits", "metrics", "estimate", "cells"},
     {"kaggle", "model", "corpus", "rows", "submission", "ledger", "textfiles"},
     {"sources", "blend", "train", "bundle", "folds", "lessons", "tracking", "report", "workspace", "vectors", "asking"},

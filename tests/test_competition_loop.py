@@ -294,6 +294,49 @@ def test_a_fault_after_the_submission_was_made_does_not_make_a_second(competitor
     assert competitor.ledger[0]["public_score"] == "0.65123"
 
 
+def test_a_submission_that_is_listed_late_is_waited_for_and_not_sent_again(competitor: Competitor) -> None:
+    """A gateway's 504 hides that the submission was made, and the list shows it a few seconds later."""
+    make = competitor.service.create
+
+    def make_and_fail(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        make(request)
+        return 504, {"code": 504, "message": "Gateway Timeout"}
+
+    competitor.service.create = make_and_fail  # type: ignore[method-assign]
+    competitor.service.listed_after = 2
+    done = competitor.submit()
+    assert done.returncode == 0, done.stderr
+    assert competitor.service.asked.count("CreateSubmission") == 1
+    assert competitor.ledger[0]["public_score"] == "0.65123"
+
+
+def test_a_newcomer_for_whom_the_service_counts_nothing_may_submit(competitor: Competitor) -> None:
+    competitor.service.is_new = True
+    done = competitor.submit()
+    assert done.returncode == 0, done.stderr
+    assert "left today  not said" in done.stdout
+
+
+@pytest.mark.parametrize("message", ["x" * 201, "two\nlines"])
+def test_a_message_that_the_service_might_cut_is_refused(competitor: Competitor, message: str) -> None:
+    done = competitor.run("unroll", "submit", "sentiment", "-m", message, "--yes")
+    assert done.returncode == 1
+    assert "--message: expected one line of at most 200 characters" in done.stderr
+    assert competitor.service.asked == []
+
+
+def test_the_scores_of_other_models_are_not_sent_along(competitor: Competitor) -> None:
+    """As after `git checkout`, which brings the committed metrics back."""
+    file = competitor.project.folder / "reports/metrics/sentiment.json"
+    before = file.read_text()
+    file.write_text(json.dumps(json.loads(before) | {"blend_sha256": "0" * 64}))
+    done = competitor.submit()
+    file.write_text(before)
+    assert done.returncode == 1
+    assert "reports/metrics/sentiment.json: the scores of other models; `dvc repro` writes them again" in done.stderr
+    assert competitor.service.asked == []
+
+
 def test_nobody_to_ask_sends_nothing(competitor: Competitor) -> None:
     done = competitor.run("unroll", "submit", "sentiment", "-m", "first")
     assert done.returncode == 1
@@ -363,8 +406,8 @@ def test_doctor_says_that_all_is_well(competitor: Competitor) -> None:
     done = competitor.run("unroll", "doctor")
     assert done.returncode == 0, done.stdout
     assert "access token from the variable KAGGLE_API_TOKEN" in done.stdout
-    assert "rules accepted, 5 submissions a day" in done.stdout
-    assert "answers student" in done.stdout
+    assert f"{SLUG}: accepted, 5 submissions a day" in done.stdout
+    assert "student" in done.stdout
     assert "initialised; " in done.stdout
     assert "ready: `make repro` can run" in done.stdout
 
@@ -376,7 +419,7 @@ def test_doctor_finds_what_stands_in_the_way(competitor: Competitor) -> None:
     report = json.loads(done.stdout)
     assert report["ready"] is False
     (check,) = [check for check in report["checks"] if check["state"] == "fail"]
-    assert check["mend"] == f"accept them at https://www.kaggle.com/c/{SLUG}/rules"
+    assert check["mend"] == f"accept its rules at https://www.kaggle.com/c/{SLUG}/rules"
 
 
 def test_doctor_works_offline(competitor: Competitor) -> None:
@@ -385,3 +428,12 @@ def test_doctor_works_offline(competitor: Competitor) -> None:
     assert done.returncode == 1
     assert "none found; needed to download and to submit" in done.stdout
     assert competitor.service.asked == []
+
+
+def test_doctor_survives_a_damaged_store(competitor: Competitor) -> None:
+    store = competitor.project.folder / "mlflow.db"
+    store.write_bytes(b"no database" * 500)
+    done = competitor.run("unroll", "doctor", "--offline")
+    assert done.returncode == 1
+    assert "not ready: MLflow store" in done.stdout
+    assert "Kaggle credential" in done.stdout, "the checks after it are made all the same"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_service import SLUG, TOKEN, Fault, Service, serve, the_port, zip_folder
+from unroll import kaggle
 
 SAMPLE = Path(__file__).parents[1] / "data/sample" / SLUG
 
@@ -141,6 +142,17 @@ def test_a_truncated_archive_is_refused(service: Service, tmp_path: Path) -> Non
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(("cache", ".cache"))]
 
 
+def test_an_archive_with_a_damaged_member_is_refused_and_not_kept(service: Service, tmp_path: Path) -> None:
+    whole = service.archive
+    service.archive = whole[:300] + b"\xff" * 40 + whole[340:]
+    done = download(tmp_path)
+    assert done.returncode == 1
+    assert "not a whole zip archive" in done.stderr
+    assert "Traceback" not in done.stderr
+    service.archive = whole
+    assert download(tmp_path).returncode == 0, "the damaged one does not stand in the way"
+
+
 def test_a_bad_credential_is_said_and_not_shown(service: Service, tmp_path: Path) -> None:
     done = download(tmp_path, token=TOKEN[:-1] + "x")
     assert done.returncode == 1
@@ -155,3 +167,49 @@ def test_without_a_credential_it_says_how_to_get_one(service: Service, tmp_path:
     assert "no credential found; set KAGGLE_API_TOKEN" in done.stderr
     assert "Traceback" not in done.stderr
     assert "DownloadDataFiles" not in service.asked
+
+
+def in_process(code: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("KAGGLE_", "HTTP", "http"))}
+    environment |= {"KAGGLE_API_ENVIRONMENT": "TEST", "HOME": str(home)} | variables
+    return subprocess.run([sys.executable, "-c", code], cwd=home, env=environment, capture_output=True, text=True)
+
+
+def test_a_token_in_a_file_is_found_and_nobody_is_asked(tmp_path: Path) -> None:
+    """The client's own import would ask the service in production."""
+    (tmp_path / ".kaggle").mkdir()
+    (tmp_path / ".kaggle/access_token").write_text(TOKEN)
+    code = (
+        "import socket\n"
+        "def refuse(*arguments, **options): raise AssertionError('asked the network')\n"
+        "socket.create_connection = socket.getaddrinfo = refuse\n"
+        "from unroll import kaggle; print(kaggle.find_credential())"
+    )
+    done = in_process(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "access token" in done.stdout
+    assert "~/.kaggle/access_token" in done.stdout
+    assert TOKEN not in done.stdout
+
+
+def test_a_credential_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / ".kaggle").mkdir()
+    (tmp_path / ".kaggle/access_token").write_bytes(TOKEN.encode("utf-16"))
+    code = (
+        "from unroll import kaggle; from unroll.errors import run_program\n"
+        "run_program(lambda: print(kaggle.find_credential()))"
+    )
+    done = in_process(code, tmp_path)
+    assert done.returncode == 1
+    assert "error: Kaggle: ~/.kaggle: the credential cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = in_process(code, tmp_path, KAGGLE_API_ENVIRONMENT="PRODUCTION")
+    assert "KAGGLE_API_ENVIRONMENT: found 'PRODUCTION', expected one of PROD" in done.stderr
+
+
+def test_secrets_and_signed_addresses_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAGGLE_KEY", "0123456789abcdef")
+    shown = kaggle.hide(
+        "key 0123456789abcdef at https://host/file.zip?X-Signature=abc and url: /upload/xyz (Caused by)"
+    )
+    assert shown == "key … at https://host/file.zip… and url: /upload/… (Caused by)"

@@ -129,6 +129,32 @@ def leaderboard(
     leaderboard(task, top=top)
 
 
+@app.command()
+def predict(
+    task: Annotated[str, typer.Argument(help="Whose models to ask.")],
+    texts: Annotated[
+        list[str],
+        typer.Argument(help="Texts; or one file: .csv, .tsv, or any other with one text a line; - is standard input."),
+    ],
+    cell: Annotated[str | None, typer.Option("--cell", help="Ask this cell alone, not the blend.")] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many labels a text, the most probable first.")] = 1,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the answers into this file.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Give JSON with every probability.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what each word or letter did to the answer.")
+    ] = False,
+) -> None:
+    """Ask the trained models about texts of your own; a file is answered as CSV, row by row.
+
+    A text that begins with a dash stands after --.
+
+    Example: unroll predict surnames Nakamura "O'Brien" --top 3
+    """
+    from unroll.commands.predict import predict
+
+    predict(task, texts, cell=cell, top=top, output=output, as_json=json, explained=explain)
+
+
 def run() -> None:
     """Run the command line: a person's mistake is one sentence and exit status 1."""
     run_program(lambda: app(prog_name="unroll"))

@@ -19,6 +19,7 @@ CellName = Literal["RNN", "LSTM", "GRU"]
 SourceName = Literal["local", "kaggle"]
 Pooling = Literal["first", "last", "mean", "max"]
 Share = Annotated[float, Field(ge=0, lt=1)]
+DropoutRate = Annotated[float, Field(ge=0, le=0.95)]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -87,9 +88,9 @@ class ModelConfig(Section):
     pooling: Annotated[tuple[Pooling, ...], Field(min_length=1, strict=False)]
     head: Literal["linear", "mlp", "none"]
     head_hidden: Positive | None
-    embedding_dropout: Share
-    layer_dropout: Share
-    head_dropout: Share
+    embedding_dropout: DropoutRate
+    layer_dropout: DropoutRate
+    head_dropout: DropoutRate
 
     @model_validator(mode="after")
     def _head_has_its_size(self) -> Self:

@@ -10,6 +10,7 @@ import pandas as pd
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 
 LENGTHS = (2, 3, 4, 6, 9, 14)  # a text of n tokens lies in the first stratum whose border is larger than n
 COMMONNESS = (1, 2, 6)  # likewise for the number of training sequences' places where it stands
@@ -78,7 +79,7 @@ def estimate_accuracy(
         test_strata: of each test row, (Q,).
         test_known: whether a test row's label is known, and taken as right, (Q,).
         test_groups: group number of each test row, (Q,).
-        seed: of the bootstrap, which draws groups of both parts with replacement.
+        seed: of the bootstrap, which draws whole groups with replacement.
     """
     kinds = int(max(strata.max(), test_strata.max())) + 1
     rights, seen = _by_group(groups, strata, right, kinds), _by_group(groups, strata, np.ones_like(right), kinds)
@@ -86,21 +87,30 @@ def estimate_accuracy(
     known = np.bincount(test_groups, test_known)  # (test groups,)
     overall = right.mean()
 
-    def combine(train_weights: npt.NDArray[np.float64], test_weights: npt.NDArray[np.float64]) -> float:
-        hits, rows = train_weights @ rights, train_weights @ seen  # (kinds,)
-        rates = np.where(rows > 0, hits / np.maximum(rows, 1), overall)
+    def rates_of(weights: Floats) -> Floats:
+        hits, rows = weights @ rights, weights @ seen  # (kinds,)
+        return np.where(rows > 0, hits / np.maximum(rows, 1), overall)
+
+    def combine(rates: Floats, test_weights: Floats) -> float:
         missing = test_weights @ unknown  # (kinds,)
         sure = test_weights @ known
         return float((sure + missing @ rates) / (sure + missing.sum()))
 
     generator = np.random.default_rng(seed)
-    draws = [
-        combine(*(generator.multinomial(n, np.full(n, 1 / n)).astype(np.float64) for n in (len(seen), len(unknown))))
-        for _ in range(DRAWS)
-    ]
+
+    def draw(size: int, groups: int) -> Floats:
+        return generator.multinomial(size, np.full(groups, 1 / groups)).astype(np.float64)
+
+    rates = rates_of(np.ones(len(seen)))
+    draws = []
+    for _ in range(DRAWS):
+        # The rates are not known better than the out-of-fold groups tell, and the test groups, being as many as they
+        # are, do not score exactly at their rates: two draws, the second of the test part's size.
+        drawn = rates_of(draw(len(seen), len(seen))) + rates_of(draw(len(unknown), len(seen))) - rates
+        draws.append(combine(drawn, draw(len(unknown), len(unknown))))
     share = float(test_known.mean())
     return Estimate(
-        accuracy=combine(np.ones(len(seen)), np.ones(len(unknown))),
+        accuracy=combine(rates, np.ones(len(unknown))),
         low=float(np.quantile(draws, 0.025)),
         high=float(np.quantile(draws, 0.975)),
         plain=share + (1 - share) * float(overall),

@@ -1,17 +1,18 @@
 """The Kaggle service: the only importer of kaggle.
 
-The client is imported late: importing it authenticates at once and prints help where it finds no credential. Every
-call that may be repeated is, politely: after a 429 as late as the service asks, after a fault of the service or of
-the network with growing pauses.
+The client is imported late: importing it authenticates at once, with the service in production, and prints help where
+it finds no credential. Every call that may be repeated is, politely; what the client prints goes to standard error,
+with credentials and signed addresses taken out.
 """
 
 import contextlib
 import io
 import os
+import re
 import shutil
 import sys
-import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,19 +24,25 @@ from requests.adapters import HTTPAdapter
 
 from unroll.errors import UnrollError
 from unroll.files import new_folder
+from unroll.retry import asked_wait, is_network_fault, politely, status_of
 
 Client = Any  # the official client's classes are imported late and carry no types
 T = TypeVar("T")
 
 TIMEOUT = 60.0  # seconds without a byte; the client itself would wait for ever
-TRIES = 5
-LONGEST_WAIT = 120.0  # seconds
+ENVIRONMENTS = ("PROD", "LOCALHOST", "ADMIN", "STAGING", "QA", "TEST")
 ADVICE = {
     401: "the service does not know this credential; make a new token at https://www.kaggle.com/settings/api",
     403: "the service refuses; accept the rules at https://www.kaggle.com/c/{slug}/rules and try again",
     404: "there is no competition or dataset of this name",
     429: "too many requests; wait a few minutes and try again",
 }
+
+_secrets: set[str] = set()
+
+
+class RefusedError(UnrollError):
+    """The service has said no, and has done nothing."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ def connect() -> Client:
     client = _make_client()
     try:
         with _shielded():
-            politely(client.authenticate)
+            politely(client.authenticate, "Kaggle")
     except requests.RequestException as error:
         raise UnrollError(f"Kaggle: {explain(error)}") from None
     except (SystemExit, OSError, ValueError):
@@ -99,22 +106,36 @@ def connect() -> Client:
             "Kaggle: no credential found; set KAGGLE_API_TOKEN, or put a token into ~/.kaggle/access_token "
             "(https://www.kaggle.com/settings/api makes one)"
         ) from None
+    for name in (client.CONFIG_NAME_TOKEN, client.CONFIG_NAME_KEY):
+        if secret := client.config_values.get(name):
+            _secrets.add(str(secret))
     return client
 
 
 def find_credential() -> Credential | None:
-    """Return which credential the client would use, without asking the service; None where there is none."""
+    """Return which credential the client would use, without asking the service; None where there is none.
+
+    Raises:
+        UnrollError: a file that should hold one cannot be read.
+    """
     client = _make_client()
     from kagglesdk.kaggle_env import get_access_token_from_env
 
-    token, source = get_access_token_from_env()
+    try:
+        with _shielded():
+            token, source = get_access_token_from_env()
+            variables = client.read_config_environment({})
+            everything = client.read_config_environment(client.read_config_file(quiet=True))
+    except (OSError, ValueError) as error:
+        place = getattr(error, "filename", None) or "~/.kaggle"
+        reason = " ".join(str(error).split())[:100]
+        raise UnrollError(f"Kaggle: {place}: the credential cannot be read ({reason}); write it again") from None
     if token:
         in_file = source == "access_token"
         return Credential("access token", "~/.kaggle/access_token" if in_file else f"the variable {source}")
-    values = client.read_config_environment({})
-    if {"username", "key"} <= values.keys():
+    if {"username", "key"} <= variables.keys():
         return Credential("user name and key", "the variables KAGGLE_USERNAME and KAGGLE_KEY")
-    if {"username", "key"} <= client.read_config_environment(client.read_config_file(quiet=True)).keys():
+    if {"username", "key"} <= everything.keys():
         return Credential("user name and key", str(client.config))
     if (Path.home() / ".kaggle/credentials.json").is_file():
         return Credential("login by browser", "~/.kaggle/credentials.json")
@@ -137,7 +158,7 @@ def see_competition(client: Client, slug: str) -> Standing:
     request = ApiGetCompetitionRequest()
     request.competition_name = slug
     with _answered(slug), client.build_kaggle_client() as service:
-        found = politely(lambda: service.competitions.competition_api_client.get_competition(request))
+        found = politely(lambda: service.competitions.competition_api_client.get_competition(request), "Kaggle")
     return Standing(
         title=found.title or slug,
         entered=bool(found.user_has_entered),
@@ -168,25 +189,32 @@ def _download(fetch: Callable[[str], None], name: str, into: Path) -> None:
     broken_off = into.with_name(f".{into.name}.download")
     broken_off.mkdir(parents=True, exist_ok=True)
     with _answered(name):
-        politely(lambda: fetch(str(broken_off)))
+        politely(lambda: fetch(str(broken_off)), "Kaggle")
     archive = broken_off / f"{name.rpartition('/')[2]}.zip"
     with new_folder(into) as scratch:
         try:
             with zipfile.ZipFile(archive) as content:
                 content.extractall(scratch)
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
-            shutil.rmtree(broken_off, ignore_errors=True)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            shutil.rmtree(broken_off, ignore_errors=True)  # it would be taken as whole by its size
             raise UnrollError(f"Kaggle: {archive.name}: not a whole zip archive ({error}); try again") from None
+        except OSError as error:
+            raise UnrollError(f"{archive}: cannot be unpacked ({error.strerror or error})") from None
     shutil.rmtree(broken_off)
 
 
 def left_today(client: Client, slug: str) -> int | None:
-    """Return how many submissions are still allowed today, None where the service does not say."""
+    """Return how many submissions are still allowed today, None where the service does not say.
+
+    It answers zeros, which mean nothing, for a person who has never submitted.
+    """
     try:
-        limits = politely(lambda: client.competition_get_submission_limits(slug))
+        with _screened():
+            limits = politely(lambda: client.competition_get_submission_limits(slug), "Kaggle")
     except (requests.RequestException, ValueError):
         return None
-    return int(limits.num_allowed_now)
+    has_submitted = limits.num_today or limits.num_total
+    return int(limits.num_allowed_now) if limits.num_allowed_now or has_submitted else None
 
 
 def list_submissions(client: Client, slug: str, pages: int = 5) -> list[Listed]:
@@ -204,7 +232,7 @@ def list_submissions(client: Client, slug: str, pages: int = 5) -> list[Listed]:
             request = ApiListSubmissionsRequest()
             request.competition_name, request.page_size, request.page_token = slug, 100, token
             ask = service.competitions.competition_api_client.list_submissions
-            answer = politely(lambda request=request, ask=ask: ask(request))  # type: ignore[misc]
+            answer = politely(lambda request=request, ask=ask: ask(request), "Kaggle")  # type: ignore[misc]
             listed += [_read_submission(found) for found in answer.submissions or [] if found is not None]
             token = answer.next_page_token or ""
             if not token:
@@ -233,27 +261,30 @@ def _score(text: str | None) -> float | None:
         return None
 
 
-def upload(client: Client, slug: str, file: Path, description: str) -> str:
-    """Upload a file as a submission, once, and return what the service says.
+def upload(client: Client, slug: str, file: Path, description: str) -> tuple[int, str]:
+    """Upload a file as a submission, once, and return the reference and the words that the client gives.
 
     That it says so does not mean that there is a submission: the client returns as if all were well when the upload
-    was refused. Look for it in list_submissions. The call is not repeated after a fault, since the submission may
-    exist all the same.
+    was refused, with reference 0. Look for it in list_submissions. The call is not repeated after a fault, since the
+    submission may exist all the same.
 
     Raises:
-        UnrollError: the service refuses the submission or does not answer.
+        RefusedError: the service has said no.
+        UnrollError: the service does not answer, or with a fault of its own: there may be a submission.
     """
-    silence = io.StringIO()
+    screen = io.StringIO()
     try:
-        with contextlib.redirect_stdout(silence):
+        with contextlib.redirect_stdout(screen):
             answer = client.competition_submit(str(file), description, slug, quiet=True)
     except (requests.RequestException, ValueError, OSError) as error:
-        raise UnrollError(f"Kaggle: {slug}: {explain(error, slug)}") from None
-    return _hide(" ".join(f"{silence.getvalue()} {answer.message or ''}".split()))
+        status = status_of(error)
+        kind = RefusedError if status is not None and 400 <= status < 500 else UnrollError
+        raise kind(f"Kaggle: {slug}: {explain(error, slug)}") from None
+    return int(answer.ref or 0), hide(" ".join(f"{screen.getvalue()} {answer.message or ''}".split()))
 
 
 def leaderboard(client: Client, slug: str, enough: Callable[[list[Place]], bool]) -> list[Place]:
-    """Return the leaderboard from its top, page by page until `enough` says so.
+    """Return the public leaderboard from its top, page by page until `enough` says so.
 
     Raises:
         UnrollError: the service refuses or does not answer.
@@ -266,8 +297,9 @@ def leaderboard(client: Client, slug: str, enough: Callable[[list[Place]], bool]
         while True:
             request = ApiGetLeaderboardRequest()
             request.competition_name, request.page_size, request.page_token = slug, 200, token
+            request.override_public = True  # the private one otherwise, where the competition has ended
             ask = service.competitions.competition_api_client.get_leaderboard
-            answer = politely(lambda request=request, ask=ask: ask(request))  # type: ignore[misc]
+            answer = politely(lambda request=request, ask=ask: ask(request), "Kaggle")  # type: ignore[misc]
             for found in answer.submissions or []:
                 score = _score(found.score)
                 if score is not None:
@@ -277,55 +309,14 @@ def leaderboard(client: Client, slug: str, enough: Callable[[list[Place]], bool]
                 return places
 
 
-def politely(call: Callable[[], T]) -> T:
-    """Call, and call again after a 429, a fault of the service or of the network, with a line that says so.
-
-    Raises:
-        requests.RequestException: the last answer, where it is none of those or the last of TRIES.
-    """
-    for attempt in range(1, TRIES + 1):
-        try:
-            return call()
-        except requests.RequestException as error:
-            pause = _pause(error, attempt)
-            if pause is None or attempt == TRIES or pause > LONGEST_WAIT:
-                raise
-            status = _status(error)
-            found = f"answers {status}" if status else "cannot be reached"
-            print(f"Kaggle {found}; trying again in {pause:.0f} s ({attempt} of {TRIES - 1})", file=sys.stderr)
-            time.sleep(pause)
-    raise AssertionError("unreachable")
-
-
-def _pause(error: requests.RequestException, attempt: int) -> float | None:
-    """Return after how many seconds to call again, None where that would not help."""
-    status = _status(error)
-    if status is None:
-        is_network = isinstance(error, requests.ConnectionError | requests.Timeout)
-        return float(2 ** (attempt - 1)) if is_network else None
-    if status == 429:
-        return _asked_wait(error) or 5.0 * attempt
-    return float(2 ** (attempt - 1)) if status >= 500 else None
-
-
-def _status(error: Exception) -> int | None:
-    response = getattr(error, "response", None)
-    return response.status_code if response is not None else None
-
-
-def _asked_wait(error: Exception) -> float:
-    """Return the seconds of an answer's Retry-After, 0 where it gives none."""
-    response = getattr(error, "response", None)
-    asked = response.headers.get("Retry-After", "") if response is not None else ""
-    return float(asked) if asked.isdigit() else 0.0
-
-
 def explain(error: Exception, slug: str = "") -> str:
     """Return what an answer of the service means and what to do."""
-    status = _status(error)
-    said = _hide(" ".join(str(error).split())[:300])
-    if status == 429 and _asked_wait(error):
-        return f"429: too many requests; wait {_asked_wait(error):.0f} s, as the service asks, and try again"
+    status = status_of(error)
+    said = hide(" ".join(str(error).split())[:300])
+    if status == 429 and asked_wait(error):
+        return f"429: too many requests; wait {asked_wait(error):.0f} s, as the service asks, and try again"
+    if status == 403 and "/" in slug:
+        return f"403: the service refuses this dataset (it says: {said}); see https://www.kaggle.com/datasets/{slug}"
     if status in ADVICE:
         own = f" (it says: {said})" if said and status == 403 else ""
         return f"{status}: {ADVICE[status].format(slug=slug)}{own}"
@@ -333,26 +324,44 @@ def explain(error: Exception, slug: str = "") -> str:
         return f"{status}: the service has a fault of its own; try again later"
     if status is not None:
         return f"{status}: {said}"
-    if isinstance(error, requests.ConnectionError | requests.Timeout):
+    if is_network_fault(error):
         return "the service cannot be reached; check the network and try again"
     return f"{type(error).__name__}: {said}; try again"
 
 
-def _hide(text: str) -> str:
-    """Take a credential out of a text that is about to be shown."""
-    for name in ("KAGGLE_API_TOKEN", "KAGGLE_KEY"):
-        if secret := os.environ.get(name):
+def hide(text: str) -> str:
+    """Take credentials and signed addresses out of a text that is about to be shown."""
+    for secret in _secrets | {os.environ.get(name, "") for name in ("KAGGLE_API_TOKEN", "KAGGLE_KEY")}:
+        if len(secret) > 3:
             text = text.replace(secret, "…")
-    return text
+    return re.sub(r"(https?://[^\s?]+|/\S*)\?\S+|/upload/\S+", lambda found: (found[1] or "/upload/") + "…", text)
 
 
 @contextlib.contextmanager
 def _answered(slug: str) -> Iterator[None]:
-    """Turn what the client raises into one sentence."""
+    """Turn what the client raises into one sentence, and screen what it prints."""
     try:
-        yield
+        with _screened():
+            yield
     except (requests.RequestException, ValueError, OSError) as error:
         raise UnrollError(f"Kaggle: {slug}: {explain(error, slug)}") from None
+
+
+class _Screen(io.TextIOBase):
+    """Standard error, without credentials."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(hide(text))
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def _screened() -> Iterator[None]:
+    """Keep what the client prints out of our answers, which may be JSON."""
+    with contextlib.redirect_stdout(_Screen()):
+        yield
 
 
 @contextlib.contextmanager
@@ -376,18 +385,27 @@ class _PatientAdapter(HTTPAdapter):
 
 def _make_client() -> Client:
     """Return the official client, made to honour KAGGLE_API_ENVIRONMENT, before it authenticates."""
-    # A token in the environment would be sent to the production service by the import itself.
-    token = os.environ.pop("KAGGLE_API_TOKEN", None)
+    name = os.environ.get("KAGGLE_API_ENVIRONMENT")
+    if name is not None and name not in ENVIRONMENTS:
+        raise UnrollError(f"KAGGLE_API_ENVIRONMENT: found {name!r}, expected one of {', '.join(ENVIRONMENTS)}")
+    # The import authenticates with the service in production at once. With an empty token and a key that is none it
+    # asks nobody.
+    hidden = {"KAGGLE_API_TOKEN": os.devnull, "KAGGLE_USERNAME": "nobody", "KAGGLE_KEY": "none"}
+    before = {variable: os.environ.get(variable) for variable in hidden}
+    os.environ.update(hidden)
     try:
         with _shielded():
             from kaggle.api.kaggle_api_extended import KaggleApi
             from kagglesdk import KaggleClient
             from kagglesdk.kaggle_env import get_env
-    except SystemExit:
-        raise UnrollError("Kaggle: the client cannot be loaded; install requirements.txt again") from None
+    except (SystemExit, ImportError) as error:
+        raise UnrollError(f"Kaggle: the client cannot be loaded ({error}); install requirements.txt again") from None
     finally:
-        if token is not None:
-            os.environ["KAGGLE_API_TOKEN"] = token
+        for variable, value in before.items():
+            if value is None:
+                del os.environ[variable]
+            else:
+                os.environ[variable] = value
 
     class PatientClient(KaggleApi):  # type: ignore[misc]
         """The official client with KAGGLE_API_ENVIRONMENT and a time limit."""

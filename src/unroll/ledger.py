@@ -1,6 +1,7 @@
 """Every submission of the project, with its scores and what it came from: one CSV file that people can keep in git."""
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -28,6 +29,7 @@ class Entry:
     out_of_fold: str
     message: str
     file_sha256: str
+    blend_sha256: str
     rows: str
     mlflow_run: str
     mlflow_has_score: str
@@ -50,19 +52,34 @@ def read_ledger(path: Path) -> list[Entry]:
     """Return the entries of the file, the oldest first; none where there is no file.
 
     Raises:
-        UnrollError: the file does not have the columns of Entry, or a line has another number of fields.
+        UnrollError: the file does not have the columns of Entry, or a line has another number of fields, or a score is
+            no number.
     """
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.reader(file))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UnrollError(f"{path}: not readable as CSV in UTF-8 ({error})") from None
     if not lines or tuple(lines[0]) != COLUMNS:
         found = ", ".join(lines[0]) if lines else "nothing"
         raise UnrollError(f"{path}: line 1: expected the columns {', '.join(COLUMNS)}, found {found}")
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(COLUMNS):
             raise UnrollError(f"{path}: line {number}: expected {len(COLUMNS)} fields, found {len(line)}")
+        for name in ("public_score", "private_score", "out_of_fold"):
+            value = line[COLUMNS.index(name)]
+            if value and not _is_number(value):
+                raise UnrollError(f"{path}: line {number}: {name}: found {value!r}, expected a number as 0.65")
     return [Entry(*line) for line in lines[1:]]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def write_ledger(path: Path, entries: Sequence[Entry]) -> None:
@@ -86,8 +103,8 @@ def put_entry(path: Path, entry: Entry) -> None:
 
 
 def mark(description: str, file_sha256: str) -> str:
-    """Return a submission's description with the mark that names its file."""
-    return f"{description} {_mark(file_sha256)}".strip()
+    """Return a submission's description with the mark that names its file first, where nothing cuts it off."""
+    return f"{_mark(file_sha256)} {description}".strip()
 
 
 def has_mark(description: str, file_sha256: str) -> bool:

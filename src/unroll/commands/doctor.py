@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import typer
 
 from unroll import paths
 from unroll.config import Config, read_config
 from unroll.errors import UnrollError
-from unroll.sources import find_origin
 from unroll.tasks import load_task
 from unroll.workspace import check_repository
 
 ENOUGH_DISK = 5 * 2**30
 PAIR = ("torch", "torchtext")
+NAME_WIDTH = 19  # of the table's second column
 
 
 @dataclass(frozen=True)
@@ -46,27 +46,31 @@ def doctor(*, as_json: bool, offline: bool) -> None:
     Raises:
         SystemExit: with status 1 where the main job cannot run.
     """
-    checks = list(all_checks(offline=offline))
-    failed = [check for check in checks if check.state == "fail"]
+    checks = []
+    for check in all_checks(offline=offline):
+        checks.append(check)
+        if not as_json:
+            print_check(check)
+    failed = [check.name for check in checks if check.state == "fail"]
     if as_json:
         typer.echo(json.dumps({"ready": not failed, "checks": [asdict(check) for check in checks]}, indent=2))
     else:
-        width = max(len(check.name) for check in checks)
-        for check in checks:
-            typer.echo(f"{check.state:<8}{check.name:<{width + 2}}{check.found}")
-            if check.mend and check.state in ("warn", "fail"):
-                typer.echo(f"{'':<{width + 10}}→ {check.mend}")
-        what = ", ".join(check.name for check in failed)
-        typer.echo(f"not ready: {what}" if failed else "ready: `make repro` can run")
+        typer.echo(f"not ready: {', '.join(failed)}" if failed else "ready: `make repro` can run")
     if failed:
         raise SystemExit(1)
 
 
+def print_check(check: Check) -> None:
+    """Print a line, and one below it that says how to mend what is wrong."""
+    typer.echo(f"{check.state:<9}{check.name:<{NAME_WIDTH}}{check.found}")
+    if check.mend and check.state in ("warn", "fail"):
+        typer.echo(f"{'':<{NAME_WIDTH + 9}}→ {check.mend}")
+
+
 def all_checks(*, offline: bool) -> Iterator[Check]:
     """Yield every check, the cheap ones first."""
-    yield check_python()
-    yield check_packages()
-    yield check_pair()
+    for name, check in (("Python", check_python), ("packages", check_packages), ("torch pair", check_pair)):
+        yield from guarded(name, check)
     config = None
     try:
         config = read_config(paths.PARAMS)
@@ -74,22 +78,25 @@ def all_checks(*, offline: bool) -> Iterator[Check]:
         yield Check("settings", "ok", found)
     except UnrollError as error:
         yield Check("settings", "fail", str(error), "mend the file, or run this in the folder that holds it")
-    yield check_disk()
-    yield check_dvc()
-    yield guarded("MLflow store", check_store)
-    yield guarded("devices", check_devices)
+    later = (("disk", check_disk), ("DVC", check_dvc), ("MLflow store", check_store), ("devices", check_devices))
+    for name, check in later:
+        yield from guarded(name, check)
     if config is not None:
-        yield from check_data(config)
-        yield from check_kaggle(config, offline=offline)
+        yield from guarded("data", check_data, config)
+        yield from guarded("Kaggle", check_kaggle, config, offline=offline)
 
 
-def guarded(name: str, check: Callable[[], Check]) -> Check:
-    """Return a check's line, or one that says why it broke: a broken installation must not break its doctor."""
+def guarded(
+    name: str, check: Callable[..., Check | Iterator[Check]], *arguments: Any, **options: Any
+) -> Iterator[Check]:
+    """Yield a check's lines, or one that says why it broke: what is broken must not break its doctor."""
     try:
-        return check()
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        result = check(*arguments, **options)
+        yield from [result] if isinstance(result, Check) else result
+    except Exception as error:  # noqa: BLE001 a broken package, file or store can raise anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        return Check(name, "fail", reason, "pip install --requirement requirements.txt")
+        mend = "pip install --requirement requirements.txt" if isinstance(error, ImportError) else "see the reason"
+        yield Check(name, "fail", reason, mend)
 
 
 def check_python() -> Check:
@@ -208,6 +215,8 @@ def check_devices() -> Check:
 
 def check_data(config: Config) -> Iterator[Check]:
     """The raw files are where the settings say."""
+    from unroll.sources import find_origin
+
     if config.data.source != "local":
         origins = [find_origin(load_task(name), config.data.mirrors.get(name)) for name in config.tasks]
         yield Check("data", "ok", f"to be downloaded from {', '.join(origins)}")
@@ -229,8 +238,11 @@ def check_kaggle(config: Config, *, offline: bool) -> Iterator[Check]:
     from unroll import kaggle
 
     bad: Literal["warn", "fail"] = "fail" if config.data.source == "kaggle" else "warn"
-    slugs = [slug for name in config.tasks if (slug := load_task(name).remote.competition) is not None]
-    credential = kaggle.find_credential()
+    try:
+        credential = kaggle.find_credential()
+    except UnrollError as error:
+        yield Check("Kaggle credential", bad, str(error), "write the file again, as UTF-8 text that you own")
+        return
     if credential is None:
         mend = (
             "make a token at https://www.kaggle.com/settings/api and set KAGGLE_API_TOKEN, or put it into "
@@ -243,22 +255,23 @@ def check_kaggle(config: Config, *, offline: bool) -> Iterator[Check]:
     if offline:
         yield Check("Kaggle service", "skipped", "--offline")
         return
+    elsewhere = "check the network and the credential; `unroll doctor --offline` leaves this out"
     try:
         client = kaggle.connect()
     except UnrollError as error:
-        yield Check("Kaggle service", bad, str(error), "see above; `unroll doctor --offline` leaves it out")
+        yield Check("Kaggle service", bad, str(error), elsewhere)
         return
-    yield Check("Kaggle service", "ok", f"answers {kaggle.user_name(client) or 'the owner of the credential'}")
-    for slug in slugs:
-        name = f"Kaggle {slug}"
+    yield Check("Kaggle user", "ok", kaggle.user_name(client) or "the owner of the credential")
+    for slug in [slug for name in config.tasks if (slug := load_task(name).remote.competition) is not None]:
+        rules = f"accept its rules at https://www.kaggle.com/c/{slug}/rules"
         try:
             standing = kaggle.see_competition(client, slug)
         except UnrollError as error:
-            yield Check(name, bad, str(error), f"accept the rules at https://www.kaggle.com/c/{slug}/rules")
+            yield Check("Kaggle service", bad, str(error), rules if ": 403:" in str(error) else elsewhere)
             continue
-        if not standing.entered:
-            mend = f"accept them at https://www.kaggle.com/c/{slug}/rules"
-            yield Check(name, bad, "its rules are not accepted", mend)
-        else:
+        yield Check("Kaggle service", "ok", "answers")
+        if standing.entered:
             closed = ", closed for submissions" if standing.closed else ""
-            yield Check(name, "ok", f"rules accepted{closed}, {standing.daily_limit} submissions a day")
+            yield Check("Kaggle rules", "ok", f"{slug}: accepted{closed}, {standing.daily_limit} submissions a day")
+        else:
+            yield Check("Kaggle rules", bad, f"{slug}: its rules are not accepted", rules)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from unroll.submission import check_submission
 from unroll.tasks import Task, load_task
 
 CONFIRM_SECONDS = 60  # how long a submission may take to appear in the list
+LONGEST_MESSAGE = 200  # characters
 LONGEST_PAUSE = 15.0  # seconds between two looks at a pending score
 
 
@@ -38,6 +39,7 @@ class Parcel:
     scores: dict[str, Any]
     shares: dict[str, float]
     run_id: str | None
+    run_tags: Mapping[str, str]
 
     @property
     def sha256(self) -> str:
@@ -58,6 +60,10 @@ def submit(task_name: str, message: str, *, yes: bool, force: bool, wait: float)
     Raises:
         UnrollError: a gate, the service or the store refuses.
     """
+    if len(message) > LONGEST_MESSAGE or not message.isprintable():
+        raise UnrollError(
+            f"--message: expected one line of at most {LONGEST_MESSAGE} characters, found {message!r:.60}"
+        )
     with alone():
         tracking.open_store(Path.cwd())
         parcel = check_gates(load_task(task_name))
@@ -121,6 +127,9 @@ def check_gates(task: Task) -> Parcel:
         raise UnrollError(f"{path}: is not the file that the pipeline wrote; `dvc repro` writes it again")
     if record["blend"] != sha256_of(paths.blend(task.name)):
         raise UnrollError(f"{path}: older than the models that stand here; `dvc repro` writes it again")
+    scores = read_json(paths.metrics(task.name))
+    if scores.get("blend_sha256") != record["blend"]:
+        raise UnrollError(f"{paths.metrics(task.name)}: the scores of other models; `dvc repro` writes them again")
     labels = check_submission(task, path, read_sample_submission(task, paths.raw(task.name)))
     source = read_json(paths.raw(task.name) / "source.json")
     if not source["origin"].startswith("https://") and source["files"] == describe_files(paths.SAMPLE / task.folder):
@@ -128,23 +137,26 @@ def check_gates(task: Task) -> Parcel:
             f"{path}: made from the sample in {source['origin']}, not from the competition's files; run "
             "`make repro SOURCE=kaggle`, or `make repro DATA=<folder>`"
         )
+    run_id = tracking.find_run(task.name, record["blend"])
+    found = tracking.read_run(run_id) if run_id else None
     return Parcel(
         task=task,
         slug=task.remote.competition,
         file=path,
         record=record,
-        scores=read_json(paths.metrics(task.name)),
+        scores=scores,
         shares={label: float((labels == label).mean()) for label in task.labels},
-        run_id=tracking.find_run(task.name, record["blend"]),
+        run_id=run_id,
+        run_tags=found[0] if found else tracking.workspace_tags(),
     )
 
 
 def show(parcel: Parcel, user: str, message: str, left: int | None) -> None:
     """Show what will be sent, where to, and what made it."""
-    tags = tracking.workspace_tags()
+    tags = parcel.run_tags
     weights = ", ".join(f"{cell} {weight:.2f}" for cell, weight in parcel.scores["blend_weights"].items())
     known = f", {parcel.record['known_labels']:,} known from training" if parcel.record["known_labels"] else ""
-    commit = tags["git_commit"][:12] + (" with changes" if tags["git_dirty"] == "yes" else "")
+    commit = tags.get("git_commit", "")[:12] + (" with changes" if tags.get("git_dirty") == "yes" else "")
     lines = [
         ("file", f"{parcel.file}: {parcel.record['rows']:,} rows{known}; sha256 {parcel.sha256[:12]}"),
         ("answers", ", ".join(f"{label}: {share:.1%}" for label, share in parcel.shares.items())),
@@ -179,33 +191,37 @@ def send(client: kaggle.Client, parcel: Parcel, message: str, before: set[int]) 
         UnrollError: it has not.
     """
     refused: UnrollError | None = None
-    said = ""
+    reference, said = 0, ""
     try:
-        said = kaggle.upload(client, parcel.slug, parcel.file, ledger.mark(message, parcel.sha256))
+        reference, said = kaggle.upload(client, parcel.slug, parcel.file, ledger.mark(message, parcel.sha256))
     except UnrollError as error:
-        refused = error  # the submission may have arrived all the same
-    patience = time.monotonic() + (0 if refused or "could not submit" in said.lower() else CONFIRM_SECONDS)
+        refused = error
+    # A clear no has made no submission; after any other end there may be one, which is listed a little later.
+    is_clear = isinstance(refused, kaggle.RefusedError) or (not reference and "could not submit" in said.lower())
+    patience = time.monotonic() + (0 if is_clear else CONFIRM_SECONDS)
     while True:
         for item in kaggle.list_submissions(client, parcel.slug, pages=1):
-            if item.reference not in before and ledger.has_mark(item.description, parcel.sha256):
+            is_ours = item.reference == reference or ledger.has_mark(item.description, parcel.sha256)
+            if item.reference not in before and is_ours:
                 typer.echo(f"sent: submission {item.reference}")
                 return remember(parcel, item, message)
         if time.monotonic() >= patience:
             break
         time.sleep(2)
-    if refused is not None:
-        raise refused
+    if is_clear:
+        raise refused or UnrollError(
+            f"Kaggle: {parcel.slug}: the upload did not arrive: it is not in the list of submissions "
+            f"(the client says: {said or 'nothing'}); try again"
+        )
     raise UnrollError(
-        f"Kaggle: {parcel.slug}: the upload did not arrive: it is not in the list of submissions "
-        f"(the client says: {said or 'nothing'}); nothing was submitted, try again"
+        f"Kaggle: {parcel.slug}: it is not known whether the submission has arrived ({refused or said}); it is not "
+        "in the list yet; wait a few minutes, then the same command looks for it before it sends"
     )
 
 
 def remember(parcel: Parcel, item: kaggle.Listed, message: str) -> Entry:
     """Write a submission that has arrived to the ledger, with the ids of all that it came from."""
-    tags, now = tracking.workspace_tags(), datetime.now(UTC)
-    found = tracking.read_run(parcel.run_id) if parcel.run_id else None
-    run_tags = found[0] if found else {}
+    now = datetime.now(UTC)
     entry = Entry(
         submitted=(item.date or now).strftime("%Y-%m-%dT%H:%M:%SZ"),
         task=parcel.task.name,
@@ -217,13 +233,14 @@ def remember(parcel: Parcel, item: kaggle.Listed, message: str) -> Entry:
         out_of_fold=f"{parcel.scores['blend']:.6f}",
         message=message,
         file_sha256=parcel.sha256,
+        blend_sha256=str(parcel.record["blend"]),
         rows=str(parcel.record["rows"]),
         mlflow_run=parcel.run_id or "",
         mlflow_has_score="no",
-        git_commit=run_tags.get("git_commit", tags["git_commit"]),
-        git_dirty=run_tags.get("git_dirty", tags["git_dirty"]),
+        git_commit=parcel.run_tags.get("git_commit", ""),
+        git_dirty=parcel.run_tags.get("git_dirty", ""),
         dvc_lock_sha256=sha256_of_file(paths.DVC_LOCK) if paths.DVC_LOCK.is_file() else "",
-        dvc_experiment=run_tags.get("dvc_experiment", ""),
+        dvc_experiment=parcel.run_tags.get("dvc_experiment", ""),
         error="",
     )
     ledger.put_entry(paths.LEDGER, entry)

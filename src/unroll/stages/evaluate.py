@@ -59,6 +59,7 @@ def main(task_name: str) -> None:
             "blend": models["blend"]["out_of_fold"][task.metric],
             "blend_weights": blend["weights"],
             "blend_is_nested": blend["nested"],
+            "blend_sha256": sha256_of(paths.blend(task.name)),
             "leaderboard_estimate": estimate,
             "models": models,
         },

@@ -104,8 +104,9 @@ def make_run(
 ) -> RunRow:
     """Return one line of the table of runs."""
     found = scores["models"][name]
-    run_id = tracking.find_run(task.name, model["digest"] if model else sha256_of(paths.blend(task.name)))
-    earned = [entry.public_score for entry in sent if run_id is not None and entry.mlflow_run == run_id]
+    digest = model["digest"] if model else sha256_of(paths.blend(task.name))
+    run_id = tracking.find_run(task.name, digest)
+    earned = [entry.public_score for entry in sent if entry.blend_sha256 == digest]
     kind = "blend" if model is None else "best" if name == scores["best_cell"] else "cell"
     return RunRow(
         name=name,

@@ -19,6 +19,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from unroll.errors import UnrollError
 
@@ -95,7 +96,7 @@ def open_store(root: Path) -> None:
     try:
         with _one_at_a_time():
             mlflow.search_experiments(max_results=1)
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError) as error:
         reason = " ".join(str(error).split())[:200]
         store = f"MLflow: {mlflow.get_tracking_uri()} cannot be opened ({reason})"
         raise UnrollError(f"{store}; the variable MLFLOW_TRACKING_URI names it") from None

@@ -1,0 +1,407 @@
+"""`unroll predict` as a person runs it, on small models that are put where `dvc repro` leaves them."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from project import Project
+from unroll.asking import Panel, explain, load_panel
+from unroll.bundle import Bundle, save_bundle
+from unroll.commands.predict import find_file, find_panel, find_task, read_weights, shown, signed_bar
+from unroll.config import Config, ModelConfig
+from unroll.errors import UnrollError
+from unroll.model import SpanClassifier
+from unroll.tasks import load_task
+from unroll.text import UNKNOWN, Vocabulary
+from unroll.textfiles import Kind, format_csv, parse_texts, read_texts
+
+WEIGHTS = {"RNN": 0.25, "GRU": 0.75}
+FOLDS = (0, 2)
+TOKENS = {
+    "sentiment": ["a", "thin", "plot", ",", "but", "never", "dull", "not", "good", "film", "none"],
+    "surnames": list("abcdefghijklmnopqrstuvwxyz' "),
+}
+NAMES = ["Nakamura", "O'Brien", "", "None", "NA", 'Le "Roi", fils', "two\nlines", "cr\rhere", "Nakamura", " Li ", "Ж"]
+PHRASES = [
+    "a thin plot , but never dull",
+    '"not good',
+    "",
+    "None",
+    "a\x0cfilm",
+    "zzyzx  film",
+    "a thin plot , but never",
+]
+
+Models = dict[str, dict[str, list[Bundle]]]
+
+
+@pytest.fixture(scope="module")
+def models(config: Config) -> Models:
+    """Two cells of two folds a task; one fold has not seen the task's last token, the other one not its first."""
+    torch.manual_seed(3)
+    shape = ModelConfig(
+        embedding=5, hidden=4, layers=1, bidirectional=True, pooling=("last", "mean"), head="linear", head_hidden=None,
+        embedding_dropout=0.2, layer_dropout=0.0, head_dropout=0.2,
+    )  # fmt: skip
+    made: Models = {}
+    for name, tokens in TOKENS.items():
+        task, text = load_task(name), config.task[name].text
+        for cell in WEIGHTS:
+            for fold in FOLDS:
+                vocabulary = Vocabulary((UNKNOWN, *(tokens[1:] if fold else tokens[:-1])))
+                model = SpanClassifier(cell, shape, len(vocabulary), len(task.labels)).eval()
+                with torch.no_grad():  # answers that differ much from text to text
+                    for weights in model.parameters():
+                        weights.mul_(4)
+                bundle = Bundle(name, cell, task.labels, task.label_names, text, shape, vocabulary, model)
+                made.setdefault(name, {}).setdefault(cell, []).append(bundle)
+    return made
+
+
+@pytest.fixture(scope="module")
+def project(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("asked")
+    for task, cells in models.items():
+        for cell, bundles in cells.items():
+            for fold, bundle in zip(FOLDS, bundles, strict=True):
+                place = folder / "models" / task / cell / f"fold-{fold}"
+                place.mkdir(parents=True)
+                save_bundle(place, bundle)
+        (folder / "data/blend" / task).mkdir(parents=True)
+        content = json.dumps({"nested": True, "weights": WEIGHTS})
+        (folder / "data/blend" / task / "weights.json").write_text(content)
+    return Project(folder)
+
+
+@pytest.fixture
+def panel(models: Models) -> Panel:
+    members = tuple(tuple(bundles) for bundles in models["surnames"].values())
+    return Panel(members, np.array(list(WEIGHTS.values())))
+
+
+def ask(project: Project, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["unroll", "predict", *arguments], cwd=project.folder, env=project.environment(), input=given,
+        capture_output=True,
+    )  # fmt: skip
+
+
+def blend(cells: dict[str, list[Bundle]], texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    """The answer by its definition, one text at a time."""
+    answers = [
+        sum(WEIGHTS[cell] * sum(bundle.predict([text]) for bundle in bundles) / len(bundles)
+            for cell, bundles in cells.items())
+        for text in texts
+    ]  # fmt: skip
+    return np.concatenate(answers).astype(float)
+
+
+def told(done: subprocess.CompletedProcess[bytes]) -> str:
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def test_texts_are_answered_for_a_person(project: Project, models: Models) -> None:
+    texts = ["Nakamura", "", "O'Brien", "Ж9ж"]
+    done = ask(project, "surnames", *texts, "--top", "3")
+    expected = blend(models["surnames"], texts)
+    names = np.array(load_task("surnames").label_names)
+    for line, text, row in zip(told(done).splitlines(), texts, expected, strict=True):
+        assert line.startswith(text or "''")
+        pairs = re.findall(r"(\w+) +(0\.\d{4})", line.removeprefix(text or "''"))
+        best = np.argsort(-row)[:3]
+        assert [name for name, _ in pairs] == list(names[best])
+        np.testing.assert_allclose([float(value) for _, value in pairs], row[best], atol=6e-5)
+    assert done.stderr.decode() == "2 letters unknown to the model, read as such: ж, 9\n"
+
+
+def test_a_csv_file_comes_back_row_by_row_with_its_answers(project: Project, models: Models) -> None:
+    rows = [["id", "name"], *([str(number), name] for number, name in enumerate(NAMES))]
+    content = "\ufeff" + format_csv(rows)
+    (project.folder / "names.csv").write_text(content, encoding="utf-8", newline="")
+    done = ask(project, "surnames", "names.csv", "--top", "2")
+    header, *answers = csv.reader(io.StringIO(told(done), newline=""))
+    assert header == ["name", "language", "probability", "language_2", "probability_2"]
+    assert [row[0] for row in answers] == NAMES, "every row, in its order, letter for letter"
+    expected = blend(models["surnames"], NAMES)
+    labels = np.array(load_task("surnames").labels)
+    for row, answer in zip(expected, answers, strict=True):
+        best = np.argsort(-row)[:2]
+        assert [answer[1], answer[3]] == list(labels[best])
+        np.testing.assert_allclose([float(answer[2]), float(answer[4])], row[best], atol=2e-6)
+        assert all(re.fullmatch(r"0\.\d{6}", answer[place]) for place in (2, 4))
+    assert done.stderr.decode() == (
+        "5 letters, in 4 of 11 texts, unknown to the model, read as such: \", ,, '\\n', '\\r', ж\n"
+    )
+
+
+def test_standard_input_is_a_text_a_line_and_json_has_it_all(project: Project, models: Models) -> None:
+    lines = [text.encode() for text in PHRASES]
+    answers = json.loads(told(ask(project, "sentiment", "-", "--json", given=b"\r\n".join(lines) + b"\n")))
+    task = load_task("sentiment")
+    assert [answer["text"] for answer in answers] == PHRASES
+    expected = blend(models["sentiment"], PHRASES)
+    for answer, row in zip(answers, expected, strict=True):
+        assert list(answer["probabilities"]) == list(task.labels)
+        np.testing.assert_allclose(list(answer["probabilities"].values()), row, atol=1e-6)
+        assert answer["label"] == task.labels[row.argmax()]
+        assert answer["name"] == task.label_names[row.argmax()]
+        assert answer["probability"] == max(answer["probabilities"].values())
+    unknown = [answer["unknown"] for answer in answers]
+    assert unknown == [[], ['"not'], [], [], [], ["zzyzx"], []], "a token that one fold knows is known"
+
+
+def test_a_tsv_file_is_read_as_the_competition_writes_it_and_answered_into_a_file(
+    project: Project, models: Models
+) -> None:
+    lines = ["PhraseId\tPhrase", *(f"{number}\t{phrase}" for number, phrase in enumerate(PHRASES))]
+    (project.folder / "phrases.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    output = project.folder / "new/answers.csv"
+    done = ask(project, "sentiment", "phrases.tsv", "--cell", "GRU", "-o", str(output))
+    assert told(done) == ""
+    header, *answers = csv.reader(io.StringIO(output.read_text(encoding="utf-8"), newline=""))
+    assert header == ["Phrase", "sentiment", "probability"]
+    expected = np.mean([bundle.predict(PHRASES) for bundle in models["sentiment"]["GRU"]], axis=0)
+    assert [row[:2] for row in answers] == [
+        [text, str(best)] for text, best in zip(PHRASES, expected.argmax(1), strict=True)
+    ]
+    np.testing.assert_allclose([float(row[2]) for row in answers], expected.max(1), atol=2e-6)
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_an_explanation_adds_up(project: Project, models: Models) -> None:
+    texts = ["a thin plot , but never dull", "not good"]
+    lines = told(ask(project, "sentiment", *texts, "--explain")).splitlines()
+    names = list(load_task("sentiment").label_names)
+    cells = models["sentiment"]
+    for text in texts:
+        tokens = text.split()
+        start = next(number for number, line in enumerate(lines) if line.startswith(text))
+        whole = blend(cells, [text])[0]
+        assert names[whole.argmax()] in lines[start]
+        assert f"{whole.max():.4f}" in lines[start]
+        changes = lines[start + 2 : start + 2 + len(tokens)]
+        steps = lines[start + 3 + len(tokens) : start + 3 + 2 * len(tokens)]
+        without = [" ".join([*tokens[:place], "qwerty", *tokens[place + 1 :]]) for place in range(len(tokens))]
+        replaced = blend(cells, without)[:, whole.argmax()]
+        after = blend(cells, [" ".join(tokens[: place + 1]) for place in range(len(tokens))])
+        longest = max(abs(whole.max() - replaced))
+        for token, line, other in zip(tokens, changes, replaced, strict=True):
+            found = re.fullmatch(r"    (\S+) +([+-]0\.\d{4})  +(-*)\|(\+*)", line)
+            assert found, line
+            assert found[1] == token
+            assert float(found[2]) == pytest.approx(whole.max() - other, abs=6e-5)
+            length = len(found[4]) - len(found[3])
+            assert length == pytest.approx(24 * (whole.max() - other) / longest, abs=0.51)
+        for token, line, row in zip(tokens, steps, after, strict=True):
+            found = re.fullmatch(r"    (\S+) +([a-z ]+?) +(0\.\d{4})  (#*)", line)
+            assert found, line
+            assert (found[1], found[2]) == (token, names[row.argmax()])
+            assert float(found[3]) == pytest.approx(row.max(), abs=6e-5)
+            assert len(found[4]) == pytest.approx(24 * row.max(), abs=0.51)
+        assert steps[-1].split()[-2] == f"{whole.max():.4f}", "after the last token all is read"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("latin.csv", "name\nLi\nM\u00fcller\n".encode("latin-1"), "latin.csv: line 3: byte 0xfc is not UTF-8"),
+        ("empty.txt", b"", "empty.txt: the file is empty"),
+        ("nul.txt", b"Li\nXi\0\n", "nul.txt: line 2: has a NUL byte"),
+        (
+            "ragged.csv",
+            b'name,id\n"two\nlines",1\nLi\n',
+            "ragged.csv: line 4: expected 2 fields, as in line 1, found 1",
+        ),
+        ("other.csv", b"first,last\nLi,Xi\n", "found the columns first, last"),
+    ],
+)
+def test_a_bad_file_is_one_sentence_and_nothing_is_written(
+    project: Project, name: str, content: bytes, told: str
+) -> None:
+    (project.folder / name).write_bytes(content)
+    output = project.folder / "kept/answers.csv"
+    output.parent.mkdir(exist_ok=True)
+    output.write_text("of yesterday")
+    done = ask(project, "surnames", name, "--output", str(output))
+    assert (done.returncode, done.stdout) == (1, b"")
+    [line] = done.stderr.decode().splitlines()
+    assert line.startswith(f"error: {name}: ")
+    assert told in line
+    assert output.read_text() == "of yesterday"
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_without_models_it_says_how_to_make_them(tmp_path: Path) -> None:
+    done = ask(Project(tmp_path), "surnames", "Li")
+    assert (done.returncode, done.stdout) == (1, b"")
+    [line] = done.stderr.decode().splitlines()
+    assert line.startswith("error: models/surnames: there are no trained models; `dvc repro` (or `make repro`)")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lesson_is_no_task_to_ask() -> None:
+    with pytest.raises(UnrollError, match="task 'hello': is no task to ask"):
+        find_task("hello")
+    with pytest.raises(UnrollError, match="task 'nope': no file"):
+        find_task("nope")
+
+
+def test_the_models_asked_are_those_of_the_blend_and_all_of_them(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(project.folder / "models", tmp_path / "models")
+    shutil.copytree(project.folder / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    task = load_task("surnames")
+    assert [bundle.cell for bundle in find_panel(task, None).bundles] == ["RNN", "RNN", "GRU", "GRU"]
+    assert [bundle.cell for bundle in find_panel(task, "GRU").bundles] == ["GRU", "GRU"]
+    with pytest.raises(UnrollError, match="--cell LSTM: surnames has no trained model of it; there are RNN, GRU"):
+        find_panel(task, "LSTM")
+    shutil.rmtree("models/surnames/GRU")
+    with pytest.raises(UnrollError, match=r"models/surnames/GRU: the blend needs this model.* --cell RNN asks one"):
+        find_panel(task, None)
+    (tmp_path / "data/blend/surnames/weights.json").unlink()
+    with pytest.raises(UnrollError, match=r"weights\.json: no such file"):
+        find_panel(task, None)
+    assert find_panel(task, "RNN").weights.tolist() == [1.0], "one cell needs no blend"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"weights": {"GRU": 0.5}}', '{"weights": {"GRU": "x"}}', "{"])
+def test_damaged_weights_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "weights.json").write_text(content)
+    with pytest.raises(UnrollError, match=r"weights\.json: "):
+        read_weights(tmp_path / "weights.json")
+
+
+def test_models_that_read_or_answer_otherwise_do_not_answer_together(models: Models, tmp_path: Path) -> None:
+    first = models["surnames"]["RNN"][0]
+    other = Bundle(**{**vars(first), "text": first.text.model_copy(update={"lower": False})})
+    for name, bundle in (("first", first), ("other", other)):
+        (tmp_path / name).mkdir()
+        save_bundle(tmp_path / name, bundle)
+    folders = {"RNN": [tmp_path / "first"], "GRU": [tmp_path / "other"]}
+    with pytest.raises(UnrollError, match="other: was trained with other text settings than"):
+        load_panel(folders, WEIGHTS, first.labels)
+    with pytest.raises(UnrollError, match=r"first: its labels are Arabic, .*, the task's are low, high"):
+        load_panel(folders, WEIGHTS, ("low", "high"))
+
+
+def test_a_text_that_stands_twice_is_read_once(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    plain = Bundle.predict
+
+    def count(bundle: Bundle, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        read.append(len(texts))
+        return plain(bundle, texts)
+
+    monkeypatch.setattr(Bundle, "predict", count)
+    answers = panel.predict(["Li", "Xi", "Li", "Li"])
+    assert read == [2, 2, 2, 2]
+    assert (answers[[0, 0]] == answers[[2, 3]]).all()
+    assert (answers[0] != answers[1]).any()
+    read.clear()
+    explain(panel, ["Li", "Nakamura"])
+    assert len(read) == 4, "all variants of all texts are asked at once"
+
+
+def test_a_letter_is_taken_away_by_one_that_no_bundle_knows(panel: Panel, models: Models) -> None:
+    first = panel.bundles[0]
+    strange = Bundle(**{**vars(first), "vocabulary": Vocabulary((*first.vocabulary.tokens[:-1], "\ue000"))})
+    [reading] = explain(Panel(((strange,), panel.members[1]), panel.weights), ["Li9 é"])
+    assert reading.tokens == ["l", "i", "9", " ", "é"]
+    assert abs(reading.without[[2, 4]] - reading.probability).max() < 1e-6, "what is unknown already changes nothing"
+    assert abs(reading.without[:2] - reading.probability).min() > 1e-6
+    [nothing] = explain(panel, [""])
+    assert (nothing.tokens, nothing.after.shape) == ([], (0, 18))
+
+
+def test_a_text_is_shown_in_one_line_and_steers_no_terminal() -> None:
+    assert [shown(text) for text in ("Li", "", " Li", "a\x1b[31mb", "a\nb")] == [
+        "Li",
+        "''",
+        "' Li'",
+        r"'a\x1b[31mb'",
+        r"'a\nb'",
+    ]
+
+
+def test_a_bar_shows_sign_and_size() -> None:
+    assert signed_bar(1.0) == " " * 24 + "|" + "+" * 24
+    assert signed_bar(-0.5) == " " * 12 + "-" * 12 + "|"
+    assert signed_bar(0.0) == " " * 24 + "|"
+
+
+def test_which_argument_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names").write_text("Li\n")
+    assert find_file(["names"]) == "names"
+    assert find_file(["-"]) == "-"
+    assert find_file(["Li"]) is None
+    assert find_file(["."]) is None, "a folder is no file of texts, and a full stop is a phrase"
+    assert find_file(["", "a b" * 5000]) is None
+    with pytest.raises(UnrollError, match="names: is a file, and a file is asked alone"):
+        find_file(["Li", "names"])
+    with pytest.raises(UnrollError, match=r"names\.csv: no such file"):
+        find_file(["names.csv"])
+    (tmp_path / "names").unlink()
+    with pytest.raises(UnrollError, match="names: cannot be read"):
+        read_texts(Path("names"), ["name"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "told"),
+    [
+        ("csv", '"a",name\nLi,"Xi\n', "f: line 2: not CSV"),
+        ("csv", 'name\n"Li"x\n', "f: line 2: not CSV"),
+        ("csv", "a,name\nLi,Xi\n\n", "f: line 3: expected 2 fields, as in line 1, found 1"),
+        ("csv", "name\n", "f: has a header and no rows"),
+        ("csv", "\n\n", "f: the file is empty"),
+        ("csv", "name,text\nLi,Xi\n", "f: line 1: more than one column of texts; expected one column, or one of them"),
+        ("tsv", "a\tname\nLi\n", "f: line 2: expected 2 fields, as in line 1, found 1"),
+        ("tsv", "\ufeff", "f: the file is empty"),
+        ("lines", "\ufeff", "f: the file is empty"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named_by_its_line(kind: Kind, content: str, told: str) -> None:
+    with pytest.raises(UnrollError) as error:
+        parse_texts(content.encode(), "f", kind, ["name", "text"])
+    assert str(error.value).startswith(told)
+
+
+def test_the_only_column_needs_no_name_and_a_known_one_may_be_in_capitals() -> None:
+    assert parse_texts(b"who\nLi\n\n", "f", "csv", ["name"]).texts == ["Li", ""]
+    column = parse_texts(b"id\tNAME\n1\tLi\n", "f", "tsv", ["name"])
+    assert (column.heading, column.texts) == ("NAME", ["Li"])
+
+
+any_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+one_line = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n"))
+
+
+@given(st.lists(any_text, min_size=1), st.integers(0, 2))
+def test_any_texts_written_as_csv_come_back_the_same(texts: list[str], place: int) -> None:
+    others = ["id", "none"][:place]
+    rows = [[*others, "text"], *([*["1", ""][:place], text] for text in texts)]
+    assert parse_texts(format_csv(rows).encode(), "f", "csv", ["text"]).texts == texts
+
+
+@given(st.lists(one_line.filter(lambda text: not text.endswith("\r")), min_size=1))
+def test_any_lines_come_back_the_same(texts: list[str]) -> None:
+    content = "\ufeff" + "".join(f"{text}\n" for text in texts)
+    assert parse_texts(content.encode(), "f", "lines", []).texts == texts
+    without_tabs = [text.replace("\t", " ") for text in texts]
+    table = "\n".join(["id\ttext", *(f"1\t{text}" for text in without_tabs)])
+    assert parse_texts(table.encode(), "f", "tsv", ["text"]).texts == without_tabs
