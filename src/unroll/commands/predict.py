@@ -54,7 +54,7 @@ def predict(
     Raises:
         UnrollError: the models, the file or the options are not as they should be; nothing is written then.
     """
-    task = find_task(task_name)
+    task = load_task(task_name)
     if top > len(task.labels):
         raise UnrollError(f"--top {top}: {task.name} has {len(task.labels)} labels; give a number up to that")
     if output is not None and (not output.name or output.is_dir()):
@@ -83,18 +83,6 @@ def predict(
     tell_unknown(panel, unknown, of_file=file is not None)
     if file is not None and asked.heading.casefold() not in {heading.casefold() for heading in headings(task)}:
         print(f"{file}: line 1 was read as the heading of its only column: {shown(asked.heading)}", file=sys.stderr)
-
-
-def find_task(name: str) -> Task:
-    """Load a task that has models.
-
-    Raises:
-        UnrollError: there is no such task, or it is the lesson, which leaves none.
-    """
-    try:
-        return load_task(name)
-    except AttributeError:
-        raise UnrollError(f"task {name!r}: is no task to ask: src/unroll/tasks/{name}.py defines no TASK") from None
 
 
 def headings(task: Task) -> tuple[str, ...]:

@@ -71,8 +71,7 @@ def load_task(name: str) -> Task:
         UnrollError: there is no such task.
     """
     try:
-        module = import_module(f"unroll.tasks.{name}")
-    except ModuleNotFoundError:
-        raise UnrollError(f"task {name!r}: no file src/unroll/tasks/{name}.py defines it") from None
-    task: Task = module.TASK
+        task: Task = import_module(f"unroll.tasks.{name}").TASK
+    except (ModuleNotFoundError, AttributeError):
+        raise UnrollError(f"task {name!r}: no file src/unroll/tasks/{name}.py defines it as TASK") from None
     return task
