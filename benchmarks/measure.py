@@ -6,6 +6,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,9 @@ def matrix_product(size: int = 1024) -> Iterator[Mapping[str, float]]:
 
 def in_own_process(call: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     """Return what a call gives in a fresh process, and the most memory that the process held, in MiB."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1, maxtasksperchild=1) as pool:
-        return pool.apply(_call_and_weigh, (call, arguments))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        result: tuple[Any, float] = pool.submit(_call_and_weigh, call, arguments).result()
+    return result
 
 
 def _call_and_weigh(call: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:

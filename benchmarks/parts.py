@@ -1,0 +1,201 @@
+"""The benchmarks: each takes the folder of raw files, the seconds of a turn and the number of turns."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import loops, material
+from benchmarks.measure import Rate, in_own_process, matrix_product, print_table, race
+from unroll.config import TaskConfig, read_config
+from unroll.corpus import iterate_batches, load_corpus
+from unroll.model import CELLS, SpanClassifier
+from unroll.train import EpochRecord, fit, make_optimizer, predict
+
+ROOT = Path(__file__).parents[1]
+DVC = (sys.executable, "-m", "dvc")
+PADDED = "padded, random batches"
+REPORTED = (0.60, 0.62, 0.63)
+
+
+def settings() -> tuple[TaskConfig, int]:
+    """Return the sentiment section of params.yaml, and the seed."""
+    config = read_config(ROOT / "params.yaml")
+    return config.task[material.TASK.name], config.seed
+
+
+def throughput(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
+    """Phrases trained on each second, for each cell, beside what is commonly written."""
+    config, seed = settings()
+    rows = material.read(data, config, seed)
+    whole = {context: material.tokenize(rows, config, context) for context in ("sentence", "phrase")}
+    found: dict[str, Any] = {}
+    for cell in CELLS:
+        runners: dict[str, Iterator[Any]] = {
+            "matrix product": matrix_product(),
+            "unroll, sentence context": loops.ours(cell, config, whole["sentence"], config.train.batch_size),
+            "unroll, phrase context": loops.ours(cell, config, whole["phrase"], loops.PHRASES),
+            PADDED: loops.padded(cell, config, whole["phrase"], packed=False),
+            "… with an Adam that is not fused": loops.padded(cell, config, whole["phrase"], packed=False, fused=False),
+            "pack_padded_sequence": loops.padded(cell, config, whole["phrase"], packed=True),
+            "torchtext BucketIterator": loops.bucketed(cell, config, whole["phrase"]),
+        }
+        other = loops.keras(cell, config, whole["phrase"])
+        if other is not None:
+            runners["Keras (torch backend), padded"] = other
+        rates = race(runners, seconds, rounds)
+        peak = rates.pop("matrix product")["flops"]
+        base = rates[PADDED]["phrases"].median
+        print_table(
+            f"{cell}: training; matrix product {peak.median / 1e9:,.0f} GFLOP/s (±{peak.spread:.0%})",
+            ("loop", "phrases/s", "±", "ratio", "FLOP utilisation"),
+            [
+                (name, f"{rate['phrases'].median:,.0f}", f"{rate['phrases'].spread:.0%}",
+                 f"{rate['phrases'].median / base:.1f}", f"{rate['flops'].median / peak.median:.1%}")
+                for name, rate in rates.items()
+            ],
+        )  # fmt: skip
+        if other is None:
+            print("Keras is not installed: left out (pip install keras)")
+        found[cell] = {
+            "matrix_product_gflops": peak.median / 1e9,
+            "loops": {
+                name: {
+                    "phrases_per_second": rate["phrases"].median,
+                    "spread": rate["phrases"].spread,
+                    "ratio_to_padded": rate["phrases"].median / base,
+                    "utilisation": rate["flops"].median / peak.median,
+                }
+                for name, rate in rates.items()
+            },
+        }
+    return {"cells": found}
+
+
+def learning(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
+    """Seconds of training until the kept-back accuracy passes a line, with the settings of params.yaml."""
+    config, seed = settings()
+    read = material.tokenize(material.read(data, config, seed), config, "sentence")
+    known = np.bincount(read.corpus.tokens_of(read.train), minlength=len(read.vocabulary)) > 0
+    vocabulary, new_ids = read.vocabulary.restrict(known)
+    corpus = replace(read.corpus, tokens=new_ids[read.corpus.tokens])
+    found, table = {}, []
+    for cell in CELLS:
+        torch.manual_seed(seed)
+        model = SpanClassifier(cell, config.model, len(vocabulary), loops.CLASSES)
+        course: list[tuple[float, float]] = []
+        begin = time.perf_counter()
+
+        def note(
+            record: EpochRecord, speed: float | None, begin: float = begin, course: list[tuple[float, float]] = course
+        ) -> None:
+            course.append((time.perf_counter() - begin, record.valid_accuracy))
+
+        fit(model, corpus, read.train, read.valid, config.train, seed=seed, on_epoch=note, quiet=True)
+        passed = {line: next((at for at, score in course if score >= line), None) for line in REPORTED}
+        table.append(
+            (cell, f"{max(score for _, score in course):.4f}", f"{course[-1][0]:.1f}",
+             *(f"{at:.1f}" if at is not None else "–" for at in passed.values()))
+        )  # fmt: skip
+        found[cell] = {"course": course, "seconds_to": {str(line): at for line, at in passed.items()}}
+    header = ("cell", "best", "whole training, s", *(f"to {line:.2f}, s" for line in REPORTED))
+    print_table("Training with the settings of params.yaml, one fold kept back", header, table)
+    return {"cells": found}
+
+
+def stages(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
+    """Seconds to read and tokenize the files, and to predict the test part after loading."""
+    config, seed = settings()
+    times: dict[str, list[float]] = {"read the files": [], "tokenize": [], "predict the test part": []}
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        rows = material.read(data, config, seed)
+        times["read the files"].append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+        read = material.tokenize(rows, config, "sentence")
+        times["tokenize"].append(time.perf_counter() - begin)
+        model = SpanClassifier("LSTM", config.model, len(read.vocabulary), loops.CLASSES)
+        begin = time.perf_counter()
+        answered = len(predict(model, read.corpus, read.test))
+        times["predict the test part"].append(time.perf_counter() - begin)
+    rates = {name: Rate(tuple(values)) for name, values in times.items()}
+    print_table(
+        f"Stages: {len(rows):,} rows, {answered:,} of them in the test part (LSTM)",
+        ("stage", "s", "±"),
+        [(name, f"{rate.median:.2f}", f"{rate.spread:.0%}") for name, rate in rates.items()],
+    )
+    return {"rows": len(rows), "test_rows": answered, "seconds": {name: rate.median for name, rate in rates.items()}}
+
+
+def growth(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
+    """Time and memory at 1, 4 and 16 times the data, each copy with fresh words, arrays memory-mapped."""
+    config, seed = settings()
+    rows = material.read(data, config, seed)
+    found, table = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for times in (1, 4, 16):
+            begin = time.perf_counter()
+            repeated = material.repeat(rows, times)
+            read = material.tokenize(repeated, config, "sentence")
+            tokenized = time.perf_counter() - begin
+            read.corpus.save(Path(folder, str(times)))
+            size, words, count = len(repeated), len(read.vocabulary), len(read.train)
+            del repeated, read
+            (trained, batches), memory = in_own_process(epoch, Path(folder, str(times)), words, config)
+            found.append({"times": times, "rows": size, "tokenize_seconds": tokenized, "epoch_seconds": trained,
+                          "sequences": count, "batches": batches, "train_memory_mib": memory})  # fmt: skip
+    one = found[0]
+    for line in found:
+        factor = line["rows"] / one["rows"]
+        table.append((
+            f"{line['times']} ×", f"{line['rows']:,}",
+            f"{line['tokenize_seconds']:.1f}", f"{line['tokenize_seconds'] / one['tokenize_seconds'] / factor:.2f}",
+            f"{line['epoch_seconds']:.1f}", f"{line['epoch_seconds'] / one['epoch_seconds'] / factor:.2f}",
+            f"{line['train_memory_mib']:,.0f}",
+        ))  # fmt: skip
+    header = ("data", "rows", "tokenize, s", "of linear", "forward epoch, s", "of linear", "memory, MiB")
+    print_table(
+        "Growth: tokenizing, and an epoch of the encoder's forward pass over memory-mapped arrays", header, table
+    )
+    return {"sizes": found}
+
+
+def epoch(folder: Path, words: int, config: TaskConfig) -> tuple[float, int]:
+    """Train one epoch's batches forward and backward without the optimizer's pass over the embedding."""
+    corpus = load_corpus(folder)
+    model = SpanClassifier("LSTM", config.model, min(words, 20_000), loops.CLASSES)
+    optimizer = make_optimizer(model, config.train)
+    generator = np.random.default_rng(1)
+    begin, batches = time.perf_counter(), 0
+    for batch in iterate_batches(corpus, np.flatnonzero(corpus.folds > 0), config.train.batch_size, generator):
+        logits = model(batch.with_tokens(batch.tokens % min(words, 20_000)))
+        loops.learn(model, optimizer, logits, batch.labels)
+        batches += 1
+    return time.perf_counter() - begin, batches
+
+
+def nothing(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
+    """Seconds of a `dvc repro` with nothing to do, in this project as it stands."""
+    status = subprocess.run([*DVC, "status", "--json"], cwd=ROOT, capture_output=True, text=True)
+    if status.returncode or json.loads(status.stdout):
+        print("\ndvc repro: there is something to do; run `make repro` first")
+        return {"seconds": None}
+    times = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        subprocess.run([*DVC, "repro"], cwd=ROOT, capture_output=True, check=True)
+        times.append(time.perf_counter() - begin)
+    rate = Rate(tuple(times))
+    print(f"\ndvc repro with nothing to do: {rate.median:.2f} s (±{rate.spread:.0%})")
+    return {"seconds": rate.median}
+
+
+PARTS = {"throughput": throughput, "learning": learning, "stages": stages, "growth": growth, "nothing": nothing}
