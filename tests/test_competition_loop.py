@@ -47,6 +47,8 @@ class Competitor:
         return subprocess.Popen(
             command, cwd=self.project.folder, env=environment, text=True,
             stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # A program that a script has put into the background is born deaf to Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def submit(self, *options: str) -> subprocess.CompletedProcess[str]:
@@ -192,7 +194,10 @@ def test_interrupted_while_waiting_nothing_is_lost(competitor: Competitor) -> No
         time.sleep(0.2)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    try:
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "no longer waiting; `unroll scores` fetches the score later" in errors
     assert "Traceback" not in errors
