@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from unroll.config import TaskConfig
-from unroll.corpus import TEST_FOLD, Corpus, build_corpus, place_rows
+from unroll.corpus import TEST_FOLD, Corpus, build_corpus, cut_rows
 from unroll.rows import read_rows
 from unroll.tasks import load_task
-from unroll.text import Vocabulary, build_vocabulary, get_tokenizer
+from unroll.text import Vocabulary, build_vocabulary
 
 TASK = load_task("sentiment")
 
@@ -32,13 +33,9 @@ def read(data: Path, config: TaskConfig, seed: int) -> pd.DataFrame:
     return read_rows(TASK, data / TASK.folder, folds=split.folds, test_share=split.test_share, seed=seed)
 
 
-def tokenize(rows: pd.DataFrame, config: TaskConfig, context: str, fold: int = 0) -> Material:
-    """Cut rows into tokens, place them and number them, as the tokenize stage does."""
-    cut = get_tokenizer(config.text)
-    groups = rows["group"].tolist() if context == "sentence" else None
-    sequences, spans = place_rows([cut(row) for row in rows["text"]], groups)
-    _, first_rows = np.unique(spans.sequence, return_index=True)
-    folds = rows["fold"].to_numpy()[first_rows]
+def tokenize(rows: pd.DataFrame, config: TaskConfig, context: Literal["sentence", "phrase"], fold: int = 0) -> Material:
+    """Cut rows into tokens and number those of the training part; `fold` is kept back."""
+    sequences, spans, folds = cut_rows(rows, config.text.model_copy(update={"context": context}))
     vocabulary = build_vocabulary(sequence for sequence, of in zip(sequences, folds, strict=True) if of != TEST_FOLD)
     corpus = build_corpus(vocabulary, sequences, folds, spans, rows["label"].to_numpy(), rows["row_id"].to_numpy())
     train = np.flatnonzero((folds != fold) & (folds != TEST_FOLD))

@@ -161,15 +161,13 @@ def growth(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
             f"{line['epoch_seconds']:.1f}", f"{line['epoch_seconds'] / one['epoch_seconds'] / factor:.2f}",
             f"{line['train_memory_mib']:,.0f}",
         ))  # fmt: skip
-    header = ("data", "rows", "tokenize, s", "of linear", "forward epoch, s", "of linear", "memory, MiB")
-    print_table(
-        "Growth: tokenizing, and an epoch of the encoder's forward pass over memory-mapped arrays", header, table
-    )
+    header = ("data", "rows", "tokenize, s", "of linear", "epoch, s", "of linear", "memory, MiB")
+    print_table("Growth: tokenizing, and an epoch of training over memory-mapped arrays", header, table)
     return {"sizes": found}
 
 
 def epoch(folder: Path, words: int, config: TaskConfig) -> tuple[float, int]:
-    """Train one epoch's batches forward and backward without the optimizer's pass over the embedding."""
+    """Train one epoch; words share 20,000 embedding rows, so that the optimizer's pass does not grow with them."""
     corpus = load_corpus(folder)
     model = SpanClassifier("LSTM", config.model, min(words, 20_000), loops.CLASSES)
     optimizer = make_optimizer(model, config.train)

@@ -16,9 +16,22 @@ from unroll.model import CELLS
 ROOT = SOURCE.parent
 LAYERS = (
     {"errors", "config", "files", "progress", "paths", "retry"},
-    {"tasks", "text", "splits", "metrics", "estimate", "cells"},
+    {"tasks", "text", "splits", "metrics", "cells"},
     {"kaggle", "model", "corpus", "rows", "submission", "ledger", "textfiles"},
-    {"sources", "blend", "train", "bundle", "folds", "lessons", "tracking", "report", "workspace", "vectors", "asking"},
+    {
+        "sources",
+        "blend",
+        "estimate",
+        "train",
+        "bundle",
+        "folds",
+        "lessons",
+        "tracking",
+        "report",
+        "workspace",
+        "vectors",
+        "asking",
+    },
     {"stages", "commands", "cli"},
 )
 SINGLE_IMPORTERS = {

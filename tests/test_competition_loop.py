@@ -284,31 +284,19 @@ def test_passing_faults_of_the_service_are_waited_out(competitor: Competitor) ->
     assert competitor.service.asked.count("CreateSubmission") == 1
 
 
-def test_a_fault_after_the_submission_was_made_does_not_make_a_second(competitor: Competitor) -> None:
-    """The service makes the submission and then answers 500: it is found in the list."""
+@pytest.mark.parametrize(("status", "listed_after"), [(500, 0), (504, 2)])
+def test_a_fault_after_the_submission_was_made_does_not_make_a_second(
+    competitor: Competitor, status: int, listed_after: int
+) -> None:
+    """The service makes the submission and answers with a fault; the list shows it, at once or a little later."""
     make = competitor.service.create
 
     def make_and_fail(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         make(request)
-        return 500, {"code": 500, "message": "Internal error"}
+        return status, {"code": status, "message": "a fault"}
 
     competitor.service.create = make_and_fail  # type: ignore[method-assign]
-    done = competitor.submit()
-    assert done.returncode == 0, done.stderr
-    assert len(competitor.service.submissions) == 1
-    assert competitor.ledger[0]["public_score"] == "0.65123"
-
-
-def test_a_submission_that_is_listed_late_is_waited_for_and_not_sent_again(competitor: Competitor) -> None:
-    """A gateway's 504 hides that the submission was made, and the list shows it a few seconds later."""
-    make = competitor.service.create
-
-    def make_and_fail(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        make(request)
-        return 504, {"code": 504, "message": "Gateway Timeout"}
-
-    competitor.service.create = make_and_fail  # type: ignore[method-assign]
-    competitor.service.listed_after = 2
+    competitor.service.listed_after = listed_after
     done = competitor.submit()
     assert done.returncode == 0, done.stderr
     assert competitor.service.asked.count("CreateSubmission") == 1

@@ -72,8 +72,7 @@ def words() -> Vocabulary:
 def test_vectors_of_a_local_file_are_found_by_word_and_by_lower_case(tmp_path: Path, words: Vocabulary) -> None:
     (tmp_path / "v.txt").write_text("good 1 2 3\nbad 4 5 6\nelse 7 8 9\n")
     before = ssl._create_default_https_context
-    vectors, found = load_vectors(str(tmp_path / "v.txt"), words, tmp_path / "cache")
-    assert found == 2
+    vectors = load_vectors(str(tmp_path / "v.txt"), words, tmp_path / "cache")
     assert vectors[1].tolist() == [1, 2, 3]
     assert vectors[2].tolist() == [4, 5, 6]
     assert np.isnan(vectors[[UNKNOWN_ID, 3]]).all()
@@ -84,7 +83,7 @@ def test_two_vector_files_of_one_name_are_not_mixed_up(tmp_path: Path, words: Vo
     for folder, number in (("a", 1), ("b", 2)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "v.txt").write_text(f"good {number} 0 0\n")
-        vectors, _ = load_vectors(str(tmp_path / folder / "v.txt"), words, tmp_path / "cache")
+        vectors = load_vectors(str(tmp_path / folder / "v.txt"), words, tmp_path / "cache")
         assert vectors[1, 0] == number
 
 
@@ -102,6 +101,6 @@ def test_an_unknown_vectors_name_is_refused_with_the_known_ones(tmp_path: Path, 
 
 def test_a_named_set_of_vectors_goes_through_torchtexts_own_loader(tmp_path: Path, words: Vocabulary) -> None:
     (tmp_path / "glove.6B.50d.txt").write_text("good " + " ".join(["0.5"] * 50) + "\n")  # as its zip unpacks
-    vectors, found = load_vectors("glove.6B.50d", words, tmp_path)
+    vectors = load_vectors("glove.6B.50d", words, tmp_path)
     assert vectors.shape == (4, 50)
-    assert found == 1
+    assert np.isfinite(vectors).all(1).sum() == 1

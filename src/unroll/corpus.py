@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from torch import Tensor
 
+from unroll.config import TextConfig
 from unroll.errors import UnrollError
-from unroll.text import UNKNOWN, TokenIds, Vocabulary
+from unroll.text import UNKNOWN, TokenIds, Vocabulary, get_tokenizer
 
 Ints = npt.NDArray[np.int64]
 TEST_FOLD = -1
@@ -198,6 +200,23 @@ class Spans:
     sequence: Ints
     start: Ints
     end: Ints
+
+
+def cut_rows(rows: pd.DataFrame, config: TextConfig) -> tuple[list[list[str]], Spans, Ints]:
+    """Cut a task's table of rows into tokens and place every row as a span of a sequence.
+
+    Args:
+        rows: has the columns text, group and fold; no group crosses folds.
+        config: how to cut, and whether a row is read in its group's sequences or alone.
+
+    Returns:
+        S sequences, a span for each row, and the fold of each sequence, (S,).
+    """
+    tokenize = get_tokenizer(config)
+    groups = rows["group"].tolist() if config.context == "sentence" else None
+    sequences, spans = place_rows([tokenize(text) for text in rows["text"]], groups)
+    _, first_rows = np.unique(spans.sequence, return_index=True)
+    return sequences, spans, rows["fold"].to_numpy()[first_rows]  # the first row's fold is that of all
 
 
 def place_rows(rows: Sequence[list[str]], groups: Sequence[str] | None) -> tuple[list[list[str]], Spans]:

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from unroll.rows import TEST, TRAIN
+
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -127,7 +129,7 @@ def estimate_leaderboard(rows: pd.DataFrame, right: pd.Series, known: Bools, *, 
         known: whether each row of the test part takes a label that the training part gives, in order, (Q,).
         seed: of the bootstrap.
     """
-    train, test = rows[rows["part"] == "train"], rows[rows["part"] == "test"]
+    train, test = rows[rows["part"] == TRAIN], rows[rows["part"] == TEST]
     texts = {part: [text.lower().split() for text in table["text"]] for part, table in (("a", train), ("b", test))}
     whole: dict[str, list[str]] = {}
     for group, text in zip(train["group"], texts["a"], strict=True):

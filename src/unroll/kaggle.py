@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -27,7 +27,6 @@ from unroll.files import new_folder
 from unroll.retry import asked_wait, is_network_fault, politely, status_of
 
 Client = Any  # the official client's classes are imported late and carry no types
-T = TypeVar("T")
 
 TIMEOUT = 60.0  # seconds without a byte; the client itself would wait for ever
 ENVIRONMENTS = ("PROD", "LOCALHOST", "ADMIN", "STAGING", "QA", "TEST")
@@ -57,7 +56,6 @@ class Credential:
 class Standing:
     """What the service says of a competition and the person's part in it."""
 
-    title: str
     entered: bool
     closed: bool
     daily_limit: int
@@ -70,7 +68,6 @@ class Listed:
     reference: int
     date: datetime | None
     description: str
-    file_name: str
     status: Literal["pending", "complete", "error"]
     public_score: float | None
     private_score: float | None
@@ -83,7 +80,6 @@ class Place:
 
     team: str
     score: float
-    date: datetime | None
 
 
 def connect() -> Client:
@@ -160,7 +156,6 @@ def see_competition(client: Client, slug: str) -> Standing:
     with _answered(slug), client.build_kaggle_client() as service:
         found = politely(lambda: service.competitions.competition_api_client.get_competition(request), "Kaggle")
     return Standing(
-        title=found.title or slug,
         entered=bool(found.user_has_entered),
         closed=bool(found.submissions_disabled),
         daily_limit=int(found.max_daily_submissions or 0),
@@ -246,7 +241,6 @@ def _read_submission(found: Any) -> Listed:
         reference=int(found.ref or 0),
         date=found.date,
         description=found.description or "",
-        file_name=found.file_name or "",
         status="complete" if status == "complete" else "error" if status == "error" else "pending",
         public_score=_score(found.public_score),
         private_score=_score(found.private_score),
@@ -303,7 +297,7 @@ def leaderboard(client: Client, slug: str, enough: Callable[[list[Place]], bool]
             for found in answer.submissions or []:
                 score = _score(found.score)
                 if score is not None:
-                    places.append(Place(found.team_name or str(found.team_id), score, found.submission_date))
+                    places.append(Place(found.team_name or str(found.team_id), score))
             token = answer.next_page_token or ""
             if not token or enough(places):
                 return places

@@ -95,7 +95,7 @@ def build_vocabulary(texts: Iterable[Sequence[str]], min_count: int = 1, max_siz
     return Vocabulary(tuple(built.itos))
 
 
-def load_vectors(name: str, vocabulary: Vocabulary, cache: Path) -> tuple[npt.NDArray[np.float32], int]:
+def load_vectors(name: str, vocabulary: Vocabulary, cache: Path) -> npt.NDArray[np.float32]:
     """Load pretrained word vectors for a vocabulary, with torchtext's own loader.
 
     Args:
@@ -106,7 +106,7 @@ def load_vectors(name: str, vocabulary: Vocabulary, cache: Path) -> tuple[npt.ND
             the loader itself looks only at a file's base name.
 
     Returns:
-        Vectors of shape (len(vocabulary), size), NaN rows for words without one, and how many words have one.
+        Vectors of shape (len(vocabulary), size), NaN rows for words without one.
 
     Raises:
         UnrollError: no such file or name, or the file's lines are not a word and equally many numbers.
@@ -135,4 +135,4 @@ def load_vectors(name: str, vocabulary: Vocabulary, cache: Path) -> tuple[npt.ND
     vectors = np.full((len(vocabulary), loaded.dim), np.nan, dtype=np.float32)
     rows = [row for row, number in enumerate(found) if number is not None]
     vectors[rows] = loaded.vectors[[found[row] for row in rows]].numpy()
-    return vectors, len(rows)
+    return vectors

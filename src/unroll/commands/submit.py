@@ -138,7 +138,6 @@ def check_gates(task: Task) -> Parcel:
             "`make repro SOURCE=kaggle`, or `make repro DATA=<folder>`"
         )
     run_id = tracking.find_run(task.name, record["blend"])
-    found = tracking.read_run(run_id) if run_id else None
     return Parcel(
         task=task,
         slug=task.remote.competition,
@@ -147,7 +146,7 @@ def check_gates(task: Task) -> Parcel:
         scores=scores,
         shares={label: float((labels == label).mean()) for label in task.labels},
         run_id=run_id,
-        run_tags=found[0] if found else tracking.workspace_tags(),
+        run_tags=tracking.read_tags(run_id) if run_id else tracking.workspace_tags(),
     )
 
 

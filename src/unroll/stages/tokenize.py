@@ -7,11 +7,11 @@ import pandas as pd
 
 from unroll import paths
 from unroll.config import read_config
-from unroll.corpus import TEST_FOLD, build_corpus, place_rows
+from unroll.corpus import TEST_FOLD, build_corpus, cut_rows
 from unroll.errors import run_program
 from unroll.files import new_folder, write_json
 from unroll.tasks import load_task
-from unroll.text import UNKNOWN_ID, build_vocabulary, get_tokenizer, load_vectors
+from unroll.text import UNKNOWN_ID, build_vocabulary, load_vectors
 from unroll.vectors import fetch_vectors
 
 
@@ -21,18 +21,14 @@ def main(task_name: str) -> None:
     text = config.task[task.name].text
     rows = pd.read_parquet(paths.rows(task.name))
 
-    tokenize = get_tokenizer(text)
-    groups = rows["group"].tolist() if text.context == "sentence" else None
-    sequences, spans = place_rows([tokenize(row) for row in rows["text"]], groups)
-    _, first_rows = np.unique(spans.sequence, return_index=True)
-    folds = rows["fold"].to_numpy()[first_rows]  # no group crosses folds, so a sequence's first row speaks for all
+    sequences, spans, folds = cut_rows(rows, text)
     train = [sequence for sequence, fold in zip(sequences, folds, strict=True) if fold != TEST_FOLD]
     vocabulary = build_vocabulary(train, text.min_count, text.max_size)
     vectors = None
     if text.vectors is not None:
         # A word that has a vector is known by it, wherever it stands.
         everything = vocabulary.extend(token for sequence in sequences for token in sequence)
-        vectors, _ = load_vectors(fetch_vectors(text.vectors, paths.VECTOR_CACHE), everything, paths.VECTOR_CACHE)
+        vectors = load_vectors(fetch_vectors(text.vectors, paths.VECTOR_CACHE), everything, paths.VECTOR_CACHE)
         has_vector = np.isfinite(vectors).all(1)
         kept = has_vector | (np.arange(len(everything)) < len(vocabulary))
         vocabulary, vectors = everything.restrict(kept)[0], vectors[kept]

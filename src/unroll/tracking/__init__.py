@@ -160,13 +160,9 @@ def find_run(experiment: str, bundle_digest: str) -> str | None:
     return str(found[0].info.run_id) if found else None
 
 
-def read_run(run_id: str) -> tuple[dict[str, str], dict[str, str]] | None:
-    """Return tags and parameters of a run, None where the store does not hold it."""
-    try:
-        data = mlflow.get_run(run_id).data
-    except MlflowException:
-        return None
-    return dict(data.tags), dict(data.params)
+def read_tags(run_id: str) -> dict[str, str]:
+    """Return the tags of a run."""
+    return dict(mlflow.get_run(run_id).data.tags)
 
 
 def add_to_run(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
