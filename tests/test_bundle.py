@@ -68,7 +68,7 @@ def flip_a_bit(folder: Path) -> None:
         (lambda folder: (folder / "bundle.json").write_text("{}"), "not a whole bundle"),
         (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors: missing, or not the weights"),
         (flip_a_bit, "weights.safetensors: missing, or not the weights"),
-        (edit(format=99), "format 99, this version reads 1"),
+        (edit(format=99), "format 99, this version reads 2"),
         (edit(cell="Transformer"), "'Transformer' is not one of RNN, LSTM, GRU"),
         (edit(tokens=["<unk>", "a"]), "not a whole bundle"),
         (edit(model={"hidden": 3}), "not a whole bundle"),

@@ -247,7 +247,7 @@ print("models:/" + models[0].model_id)
     ("key", "value", "told"),
     [
         ("surnames.train.lr", -1, "error: params.yaml: surnames.train.lr: found -1"),
-        ("surnames.text.vectors", "nowhere.txt", "error: vectors 'nowhere.txt': no such file"),
+        ("surnames.text.vectors", ["nowhere.txt"], "error: vectors 'nowhere.txt': no such file"),
     ],
 )
 def test_a_mistake_in_the_settings_is_one_sentence_and_spoils_nothing(
@@ -280,7 +280,7 @@ def test_vectors_make_words_known_that_stand_in_the_test_part_alone(restored: Pr
     alone = sorted(words["test"] - words["train"])
     assert len(alone) > 1
     (restored.folder / "v.txt").write_text(f"{alone[0]} 1 2 3 4 5 6\nelsewhere 1 2 3 4 5 6\n")
-    restored.set("sentiment.text.vectors", "v.txt")
+    restored.set("sentiment.text.vectors", ["v.txt"])
     before = json.loads((restored.folder / "data/corpus/sentiment/vocabulary.json").read_text())
     restored.run("dvc", "repro", "--single-item", "tokenize@sentiment")
     after = json.loads((restored.folder / "data/corpus/sentiment/vocabulary.json").read_text())

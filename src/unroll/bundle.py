@@ -18,7 +18,7 @@ from unroll.model import CELLS, SpanClassifier
 from unroll.text import Vocabulary, get_tokenizer
 from unroll.train import predict
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION, WEIGHTS = "bundle.json", "weights.safetensors"
 
 

@@ -63,7 +63,7 @@ class TextConfig(Section):
     context: Literal["phrase", "sentence"]
     min_count: Positive
     max_size: Positive | None
-    vectors: str | None
+    vectors: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
 
     @model_validator(mode="after")
     def _settings_go_together(self) -> Self:

@@ -66,12 +66,15 @@ class SpanClassifier(nn.Module):
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Return the hidden states of the last layer, (B, T, D * H), for token numbers (B, T)."""
-        if self.embedding is None:
-            inputs = functional.one_hot(tokens, self.tokens).to(self.recurrent.all_weights[0][0].dtype)  # (B, T, E)
-        else:
-            inputs = self.embedding(tokens)  # (B, T, E)
-        hidden: Tensor = self.recurrent(self.embedding_dropout(inputs))[0]  # (B, T, D * H)
+        hidden: Tensor = self.recurrent(self.embedding_dropout(self.embed(tokens)))[0]  # (B, T, D * H)
         return hidden
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Return what the recurrent layers read, (B, T, E), for token numbers (B, T)."""
+        if self.embedding is None:
+            return functional.one_hot(tokens, self.tokens).to(self.recurrent.all_weights[0][0].dtype)
+        inputs: Tensor = self.embedding(tokens)
+        return inputs
 
 
 class Dropout(nn.Module):

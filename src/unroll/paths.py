@@ -1,5 +1,6 @@
 """Every path of the project, named once, relative to the project's folder, where stages and commands run."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -14,6 +15,7 @@ SUBMIT_LOCK = CACHE / "submit.lock"
 DVC_LOCK = Path("dvc.lock")
 REPORT = Path("reports/index.html")
 FIGURES = Path("reports/figures")
+SUMMARY = Path("reports/summary.md")
 HELLO = Path("reports/hello.json")
 
 
@@ -35,6 +37,11 @@ def corpus(task: str) -> Path:
 def model(task: str, cell: str) -> Path:
     """Return the folder of one cell's bundles, probabilities and history."""
     return Path("models", task, cell)
+
+
+def fold_bundle(task: str) -> Callable[[str, int], Path]:
+    """Return what gives the folder of the bundle of a cell and a fold."""
+    return lambda cell, fold: model(task, cell) / f"fold-{fold}"
 
 
 def blend(task: str) -> Path:

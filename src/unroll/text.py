@@ -136,3 +136,18 @@ def load_vectors(name: str, vocabulary: Vocabulary, cache: Path) -> npt.NDArray[
     rows = [row for row, number in enumerate(found) if number is not None]
     vectors[rows] = loaded.vectors[[found[row] for row in rows]].numpy()
     return vectors
+
+
+def join_vectors(parts: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Put several sets of vectors side by side.
+
+    Args:
+        parts: vectors of one vocabulary, each (V, its size), NaN rows for words without one.
+
+    Returns:
+        Vectors of (V, the sum of the sizes). A word that some sets lack has zeros in their place, and one that all of
+        them lack a NaN row.
+    """
+    joined = np.concatenate([np.nan_to_num(part) for part in parts], axis=1)
+    joined[~np.any([np.isfinite(part).all(1) for part in parts], axis=0)] = np.nan
+    return joined

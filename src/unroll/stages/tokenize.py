@@ -11,7 +11,7 @@ from unroll.corpus import TEST_FOLD, build_corpus, cut_rows
 from unroll.errors import run_program
 from unroll.files import new_folder, write_json
 from unroll.tasks import load_task
-from unroll.text import UNKNOWN_ID, build_vocabulary, load_vectors
+from unroll.text import UNKNOWN_ID, build_vocabulary, join_vectors, load_vectors
 from unroll.vectors import fetch_vectors
 
 
@@ -25,14 +25,16 @@ def main(task_name: str) -> None:
     train = [sequence for sequence, fold in zip(sequences, folds, strict=True) if fold != TEST_FOLD]
     vocabulary = build_vocabulary(train, text.min_count, text.max_size)
     vectors = None
-    if text.vectors is not None:
+    if text.vectors:
         # A word that has a vector is known by it, wherever it stands.
         everything = vocabulary.extend(token for sequence in sequences for token in sequence)
-        vectors = load_vectors(fetch_vectors(text.vectors, paths.VECTOR_CACHE), everything, paths.VECTOR_CACHE)
+        files = [fetch_vectors(name, paths.VECTOR_CACHE) for name in text.vectors]
+        vectors = join_vectors([load_vectors(file, everything, paths.VECTOR_CACHE) for file in files])
         has_vector = np.isfinite(vectors).all(1)
         kept = has_vector | (np.arange(len(everything)) < len(vocabulary))
         vocabulary, vectors = everything.restrict(kept)[0], vectors[kept]
-        print(f"{task.name}: {has_vector.sum():,} of {len(vocabulary):,} tokens have a vector in {text.vectors}")
+        named = ", ".join(text.vectors)
+        print(f"{task.name}: {has_vector.sum():,} of {len(vocabulary):,} tokens have a vector in {named}")
     corpus = build_corpus(vocabulary, sequences, folds, spans, rows["label"].to_numpy(), rows["row_id"].to_numpy())
 
     with new_folder(paths.corpus(task.name)) as scratch:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,17 @@ class Run:
                 input_example=inputs,
                 pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
             )
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run that has ended, with its last metrics."""
+
+    id: str
+    name: str
+    cell: str
+    started: datetime
+    metrics: Mapping[str, float]
 
 
 def open_store(root: Path) -> None:
@@ -158,6 +170,30 @@ def find_run(experiment: str, bundle_digest: str) -> str | None:
         output_format="list",
     )
     return str(found[0].info.run_id) if found else None
+
+
+def list_runs(experiment: str, most: int) -> list[PastRun]:
+    """Return the newest runs of an experiment that are no fold of another run, the newest first."""
+    if mlflow.get_experiment_by_name(experiment) is None:
+        return []
+    found = mlflow.search_runs(
+        experiment_names=[experiment],
+        filter_string="attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time DESC"],
+        max_results=most * 10,
+        output_format="list",
+    )
+    return [
+        PastRun(
+            id=run.info.run_id,
+            name=run.info.run_name,
+            cell=run.data.tags.get("cell", ""),
+            started=datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC),
+            metrics=dict(run.data.metrics),
+        )
+        for run in found
+        if "mlflow.parentRunId" not in run.data.tags
+    ][:most]
 
 
 def read_tags(run_id: str) -> dict[str, str]:
