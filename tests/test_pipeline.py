@@ -37,7 +37,7 @@ def changed_stages(project: Project) -> set[str]:
 
 
 def test_every_output_is_there(project: Project) -> None:
-    expected = {"reports/index.html", "reports/hello.json"}
+    expected = {"reports/index.html", "reports/summary.md", "reports/hello.json"}
     for task in ("sentiment", "surnames"):
         expected |= {f"data/raw/{task}/source.json", f"data/rows/{task}.parquet", f"data/corpus/{task}/tokens.npy"}
         expected |= {f"reports/metrics/{task}.json", f"reports/submissions/{task}.csv"}
@@ -208,7 +208,11 @@ def test_the_report_needs_nothing_beside_it(project: Project) -> None:
     assert {link[1:] for link in links.links if link.startswith("#")} <= links.anchors
     assert links.images_without_words == 0
     for task in ("sentiment", "surnames"):
-        assert {f"{task}-curves", *(f"{task}-confusion-{name}" for name in [*CELLS, "blend"])} <= links.anchors
+        assert {
+            f"{task}-{name}" for name in ("curves", "folds", "reliability", "kinds", "confusion-blend")
+        } <= links.anchors
+        written = {path.stem for path in (project.folder / "reports/figures").glob("*.svg")}
+        assert {f"{task}-confusion-{name}" for name in [*CELLS, "blend"]} <= written
     assert "ihello" in page
 
 
