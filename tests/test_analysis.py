@@ -17,8 +17,13 @@ ROWS = pd.DataFrame(
     }
 )
 TABLE = pd.DataFrame(
-    {"row_id": [12, 10, 11, 13, 14], "fold": [1, 0, 0, 1, 1], "no": [0.1, 0.2, 0.9, 0.7, 0.6], "yes": [0.9, 0.8, 0.1, 0.3, 0.4]}
-)  # fmt: skip
+    {
+        "row_id": [12, 10, 11, 13, 14],
+        "fold": [1, 0, 0, 1, 1],
+        "no": [0.1, 0.2, 0.9, 0.7, 0.6],
+        "yes": [0.9, 0.8, 0.1, 0.3, 0.4],
+    }
+)
 ANSWERS = analysis.make_answers(ROWS, TABLE, ["no", "yes"])
 
 
@@ -99,7 +104,8 @@ def test_depth_counts_the_phrases_that_hold_one() -> None:
 def test_confusions_mistakes_and_doubtful_labels() -> None:
     names = ["no", "yes"]
     confusions = analysis.list_confusions(ANSWERS, names, most=5, examples=2)
-    assert [(line["actual"], line["predicted"], line["rows"]) for line in confusions] == [("no", "yes", 1), ("yes", "no", 1)]  # fmt: skip
+    pairs = [(line["actual"], line["predicted"], line["rows"]) for line in confusions]
+    assert pairs == [("no", "yes", 1), ("yes", "no", 1)]
     assert confusions[0]["share"] == pytest.approx(1 / 3)
     assert confusions[0]["examples"] == ["Good !"]
     mistakes = analysis.list_mistakes(ANSWERS, names, most=5)
