@@ -102,6 +102,7 @@ def fit(
     epochs = max(config.epochs, math.ceil(config.min_steps / steps))
     schedule = make_schedule(optimizer, config, epochs * steps)
     averaged = AveragedModel(model, multi_avg_fn=make_average(config.ema)) if config.ema else None
+    offsets = class_offsets(corpus.labels[corpus.spans_of(train)], model.classes, config.balance).to(accelerator.device)
     drop_rates = word_drop_rates(corpus.tokens_of(train), model.tokens, config).to(accelerator.device)
     state = TrainState(model, averaged, optimizer, schedule)
     if checkpoint is not None and checkpoint.is_file():
@@ -124,7 +125,9 @@ def fit(
             batch = batch.to(accelerator.device)
             tokens = drop_words(batch.tokens, drop_rates)
             logits = wrapped(batch.with_tokens(tokens))  # (R, C)
-            loss = functional.cross_entropy(logits.float(), batch.labels, label_smoothing=config.label_smoothing)
+            loss = functional.cross_entropy(
+                logits.float() + offsets, batch.labels, label_smoothing=config.label_smoothing
+            )
             optimizer.zero_grad()
             accelerator.backward(loss)
             if config.clip_norm is not None:
@@ -211,6 +214,17 @@ def make_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], 
         torch._foreach_lerp_(list(averages), list(values), weight)
 
     return average
+
+
+def class_offsets(labels: Ints, classes: int, balance: float) -> Tensor:
+    """Return what training adds to the logits, (C,): the logarithm of each class' share of the labels, times balance.
+
+    The model then learns logits without that part of the share, and finds rare classes more often: with 0 it learns the
+    classes as often as they are, with 1 as if they were equally many (Menon et al., 2021, "Long-tail learning via logit
+    adjustment", https://arxiv.org/abs/2007.07314). A class that no label has counts as if it had one.
+    """
+    counts = torch.from_numpy(np.bincount(labels, minlength=classes)).float().clamp(min=1)
+    return balance * (counts / counts.sum()).log()
 
 
 def word_drop_rates(tokens: npt.NDArray[np.int32], size: int, config: TrainConfig) -> Tensor:
