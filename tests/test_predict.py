@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from project import Project
 from unroll.asking import Panel, explain, load_panel
+from unroll.blend import Blend, Calibration
 from unroll.bundle import Bundle, save_bundle
-from unroll.commands.predict import find_file, find_panel, read_weights, shown, signed_bar
+from unroll.commands.predict import find_file, find_panel, shown, signed_bar
 from unroll.config import Config, ModelConfig
 from unroll.errors import UnrollError
 from unroll.model import SpanClassifier
@@ -80,7 +81,7 @@ def project(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Project
                 place.mkdir(parents=True)
                 save_bundle(place, bundle)
         (folder / "data/blend" / task).mkdir(parents=True)
-        content = json.dumps({"nested": True, "weights": WEIGHTS})
+        content = json.dumps({"nested": True, "weights": WEIGHTS, "calibration": None})
         (folder / "data/blend" / task / "weights.json").write_text(content)
     return Project(folder)
 
@@ -88,7 +89,7 @@ def project(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Project
 @pytest.fixture
 def panel(models: Models) -> Panel:
     members = tuple(tuple(bundles) for bundles in models["surnames"].values())
-    return Panel(members, np.array(list(WEIGHTS.values())))
+    return Panel(members, Blend(np.array(list(WEIGHTS.values())), None))
 
 
 def ask(project: Project, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -275,14 +276,18 @@ def test_the_models_asked_are_those_of_the_blend_and_all_of_them(
     (tmp_path / "data/blend/surnames/weights.json").unlink()
     with pytest.raises(UnrollError, match=r"weights\.json: no such file"):
         find_panel(task, None)
-    assert find_panel(task, "RNN").weights.tolist() == [1.0], "one cell needs no blend"
+    assert find_panel(task, "RNN").blend.weights.tolist() == [1.0], "one cell needs no blend"
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"weights": {"GRU": 0.5}}', '{"weights": {"GRU": "x"}}', "{"])
-def test_damaged_weights_are_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "weights.json").write_text(content)
-    with pytest.raises(UnrollError, match=r"weights\.json: "):
-        read_weights(tmp_path / "weights.json")
+def test_the_answer_is_calibrated_by_the_texts_own_length(panel: Panel) -> None:
+    classes = len(panel.bundles[0].labels)
+    weights = np.concatenate([np.eye(classes), np.zeros((classes, 1))], axis=1)
+    weights[3, -1] = 2.0  # the longer a text, the more it is of class 3
+    plain = panel.predict(["Li", "Nakamura"])
+    calibrated = Panel(panel.members, Blend(panel.blend.weights, Calibration(weights, np.zeros(classes))))
+    found = calibrated.predict(["Li", "Nakamura"])
+    expected = plain * np.where(np.arange(classes) == 3, np.array([[4.0], [64.0]]), 1)
+    np.testing.assert_allclose(found, expected / expected.sum(1, keepdims=True), rtol=1e-5)
 
 
 def test_models_that_read_or_answer_otherwise_do_not_answer_together(models: Models, tmp_path: Path) -> None:
@@ -319,7 +324,7 @@ def test_a_text_that_stands_twice_is_read_once(panel: Panel, monkeypatch: pytest
 def test_a_letter_is_taken_away_by_one_that_no_bundle_knows(panel: Panel, models: Models) -> None:
     first = panel.bundles[0]
     strange = Bundle(**{**vars(first), "vocabulary": Vocabulary((*first.vocabulary.tokens[:-1], "\ue000"))})
-    [reading] = explain(Panel(((strange,), panel.members[1]), panel.weights), ["Li9 é"])
+    [reading] = explain(Panel(((strange,), panel.members[1]), panel.blend), ["Li9 é"])
     assert reading.tokens == ["l", "i", "9", " ", "é"]
     assert abs(reading.without[[2, 4]] - reading.probability).max() < 1e-6, "what is unknown already changes nothing"
     assert abs(reading.without[:2] - reading.probability).min() > 1e-6

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unroll.blend import Probabilities, mix
+from unroll.blend import Blend, Calibration, Probabilities
 from unroll.bundle import Bundle, load_bundle, predict_mean
 from unroll.config import TextConfig
 from unroll.errors import UnrollError
@@ -22,11 +22,11 @@ class Panel:
 
     Attributes:
         members: the bundles of M cells, one a fold; all of them read text alike and have the same C labels.
-        weights: of the cells, not negative, summing to 1, (M,).
+        blend: what makes one answer of those of the cells.
     """
 
     members: tuple[tuple[Bundle, ...], ...]
-    weights: Probabilities
+    blend: Blend
 
     @property
     def bundles(self) -> tuple[Bundle, ...]:
@@ -42,7 +42,8 @@ class Panel:
         """Return the class probabilities of whole texts, (len(texts), C); a text that stands twice is read once."""
         places = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         stacked = np.stack([predict_mean(folds, list(places)) for folds in self.members])  # (M, different texts, C)
-        return mix(stacked.astype(np.float64), self.weights)[[places[text] for text in texts]]
+        lengths = np.array([len(tokens) for tokens in self.tokenize(list(places))], dtype=np.int64)
+        return self.blend.apply(stacked.astype(np.float64), lengths)[[places[text] for text in texts]]
 
     def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
         """Return the tokens of each text, as the bundles read them."""
@@ -83,13 +84,19 @@ class Reading:
     after: Probabilities
 
 
-def load_panel(folders: Mapping[str, Sequence[Path]], weights: Mapping[str, float], labels: Sequence[str]) -> Panel:
+def load_panel(
+    folders: Mapping[str, Sequence[Path]],
+    weights: Mapping[str, float],
+    labels: Sequence[str],
+    calibration: Calibration | None = None,
+) -> Panel:
     """Load the bundles that are to answer together.
 
     Args:
         folders: the bundles' folders by cell, none without any.
         weights: of the same cells.
         labels: those of the task, (C,).
+        calibration: of the mixture.
 
     Raises:
         UnrollError: a bundle is missing or damaged, has other labels, or reads text otherwise than the first one.
@@ -111,7 +118,8 @@ def load_panel(folders: Mapping[str, Sequence[Path]], weights: Mapping[str, floa
                     "answer together have to read alike; `dvc repro` trains what is out of date"
                 )
         members.append(bundles)
-    return Panel(tuple(members), np.array([weights[cell] for cell in folders], dtype=np.float64))
+    mixture = np.array([weights[cell] for cell in folders], dtype=np.float64)
+    return Panel(tuple(members), Blend(mixture, calibration))
 
 
 def explain(panel: Panel, texts: Sequence[str]) -> list[Reading]:

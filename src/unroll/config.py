@@ -130,6 +130,7 @@ class BlendConfig(Section):
     """How the cells' probabilities become one answer."""
 
     known_labels: bool
+    calibrate: bool
 
 
 class TaskConfig(Section):

@@ -13,9 +13,9 @@ import typer
 
 from unroll import paths
 from unroll.asking import Panel, Reading, explain, load_panel
-from unroll.blend import Probabilities
+from unroll.blend import Probabilities, load_blend
 from unroll.errors import UnrollError
-from unroll.files import new_file, read_json
+from unroll.files import new_file
 from unroll.model import CELLS
 from unroll.tasks import TableFiles, Task, load_task
 from unroll.textfiles import KINDS, TextColumn, format_csv, parse_texts, read_texts
@@ -150,30 +150,14 @@ def find_panel(task: Task, cell: str | None) -> Panel:
         if cell not in there:
             raise UnrollError(f"--cell {cell}: {task.name} has no trained model of it; there are {', '.join(there)}")
         return load_panel({cell: there[cell]}, {cell: 1.0}, task.labels)
-    weights = read_weights(paths.blend(task.name) / "weights.json")
+    weights, calibration = load_blend(paths.blend(task.name) / "weights.json", len(task.labels))
     for name in weights:
         if name not in there:
             raise UnrollError(
                 f"{paths.model(task.name, name)}: the blend needs this model and it is not there; {repro}, "
                 f"--cell {next(iter(there))} asks one that is there"
             )
-    return load_panel({name: there[name] for name in weights}, weights, task.labels)
-
-
-def read_weights(path: Path) -> dict[str, float]:
-    """Read the blend's weights by cell.
-
-    Raises:
-        UnrollError: the file is missing or damaged.
-    """
-    content = read_json(path)
-    try:
-        weights = {str(name): float(weight) for name, weight in content["weights"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        weights = {}
-    if not weights or min(weights.values()) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
-        raise UnrollError(f"{path}: expected a weight for each cell, summing to 1; `dvc repro` writes it again")
-    return weights
+    return load_panel({name: there[name] for name in weights}, weights, task.labels, calibration)
 
 
 def explain_all(panel: Panel, texts: Sequence[str]) -> list[Reading]:

@@ -6,18 +6,20 @@ import numpy as np
 import pandas as pd
 
 from unroll import paths
-from unroll.blend import blend_out_of_fold, mix
+from unroll.blend import blend_out_of_fold, save_blend
 from unroll.config import read_config
 from unroll.errors import UnrollError, run_program
-from unroll.files import new_folder, write_json
+from unroll.files import new_folder
 from unroll.tasks import load_task
+from unroll.text import get_tokenizer
 
 
 def main(task_name: str) -> None:
     """Write data/blend/<task>/: weights.json, out_of_fold.parquet and test.parquet."""
     config, task = read_config(paths.PARAMS), load_task(task_name)
     labels = list(task.labels)
-    truth = pd.read_parquet(paths.rows(task.name), columns=["row_id", "label"]).set_index("row_id")["label"]
+    rows = pd.read_parquet(paths.rows(task.name), columns=["row_id", "text", "label"]).set_index("row_id")
+    truth, texts = rows["label"], rows["text"].to_dict()
     tables = {
         part: [pd.read_parquet(paths.model(task.name, cell) / f"{part}.parquet") for cell in config.cells]
         for part in ("out_of_fold", "test")
@@ -27,17 +29,28 @@ def main(task_name: str) -> None:
             raise UnrollError(f"models/{task.name}: the cells answer different rows in {part}; train them again")
     first = tables["out_of_fold"][0]
     stacked = {part: np.stack([table[labels].to_numpy(float) for table in models]) for part, models in tables.items()}
-    weights, blended = blend_out_of_fold(
-        stacked["out_of_fold"], truth[first["row_id"]].to_numpy(), first["fold"].to_numpy()
+    sections = config.task[task.name]
+    tokenize = get_tokenizer(sections.text)
+    lengths = {
+        part: np.array([len(tokenize(texts[row_id])) for row_id in models[0]["row_id"]], dtype=np.int64)
+        for part, models in tables.items()
+    }
+    found, blended = blend_out_of_fold(
+        stacked["out_of_fold"],
+        truth[first["row_id"]].to_numpy(),
+        first["fold"].to_numpy(),
+        lengths["out_of_fold"],
+        calibrate=sections.blend.calibrate,
     )
-    by_cell = dict(zip(config.cells, weights.tolist(), strict=True))
+    by_cell = dict(zip(config.cells, found.weights.tolist(), strict=True))
 
     with new_folder(paths.blend(task.name)) as scratch:
-        write_json(scratch / "weights.json", {"nested": first["fold"].nunique() > 1, "weights": by_cell})
-        for part, probabilities in (("out_of_fold", blended), ("test", mix(stacked["test"], weights))):
+        save_blend(scratch / "weights.json", config.cells, found, nested=first["fold"].nunique() > 1)
+        for part, probabilities in (("out_of_fold", blended), ("test", found.apply(stacked["test"], lengths["test"]))):
             keys = tables[part][0].drop(columns=labels)
             keys.join(pd.DataFrame(probabilities, columns=labels)).to_parquet(scratch / f"{part}.parquet", index=False)
-    print(f"{task.name}: blend " + ", ".join(f"{weight:.2f} {cell}" for cell, weight in by_cell.items()))
+    print(f"{task.name}: blend " + ", ".join(f"{weight:.2f} {cell}" for cell, weight in by_cell.items()), end="")
+    print(", calibrated by length" if found.calibration else "")
 
 
 if __name__ == "__main__":
