@@ -107,7 +107,8 @@ GOOD = '"weights": {"GRU": 1.0}, "calibration"'
 
 @pytest.mark.parametrize(
     "content",
-    ["[]", "{}", "{", '{"weights": {"GRU": 0.5}, "calibration": null}', '{"weights": {"GRU": "x"}, "calibration": null}',
+    ["[]", "{}", "{", '{"weights": {"GRU": 0.5}, "calibration": null}',
+     '{"weights": {"GRU": "x"}, "calibration": null}',
      '{"weights": {"GRU": 1.0}}', "{" + GOOD + ': {"weights": [[1]], "bias": [0]}}', "{" + GOOD + ": 3}"],
 )  # fmt: skip
 def test_a_damaged_blend_is_refused(tmp_path: Path, content: str) -> None:
