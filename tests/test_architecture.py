@@ -16,7 +16,7 @@ from unroll.model import CELLS
 ROOT = SOURCE.parent
 LAYERS = (
     {"errors", "config", "files", "progress", "paths", "retry"},
-    {"tasks", "text", "splits", "metrics", "cells"},
+    {"tasks", "text", "splits", "metrics", "cells", "significance"},
     {"kaggle", "model", "corpus", "rows", "submission", "ledger", "textfiles"},
     {
         "sources",
@@ -31,6 +31,8 @@ LAYERS = (
         "workspace",
         "vectors",
         "asking",
+        "champion",
+        "comparing",
     },
     {"stages", "commands", "cli"},
 )

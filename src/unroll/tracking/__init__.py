@@ -3,8 +3,9 @@
 import logging
 import os
 import subprocess
+import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from unroll.errors import UnrollError
 
 REQUIREMENTS = ("torch", "torchtext", "numpy", "pandas", "scikit-learn", "pydantic", "ruamel.yaml", "safetensors",
                 "accelerate", "tqdm")  # fmt: skip
+PREDICTIONS = Path("predictions/out_of_fold.parquet")  # among a run's artifacts
 
 
 @dataclass(frozen=True)
@@ -56,28 +58,59 @@ class Run:
         """Tie the run to what it comes from and what came of it."""
         mlflow.set_tags({name: value for name, value in tags.items() if value})
 
-    def log_model(self, folders: Mapping[str, Path], package: Path, example: list[str], labels: list[str]) -> None:
-        """Record bundles as one model that reads raw text, for `mlflow models predict` and `mlflow models serve`.
+    def log_predictions(self, answers: pd.DataFrame, rows: pd.DataFrame) -> None:
+        """Keep the out-of-fold answers with the rows they answer, so that the run can be compared when both are gone.
 
         Args:
-            folders: bundle folders by name; their probabilities are averaged.
+            answers: row_id, fold, and a column of probabilities for each label.
+            rows: row_id, group, text and label of these rows and others.
+        """
+        known = rows.set_index("row_id")[["group", "text", "label"]]
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, PREDICTIONS.name)
+            answers.join(known, on="row_id").to_parquet(file, index=False, compression="zstd")
+            mlflow.log_artifact(str(file), str(PREDICTIONS.parent), run_id=self.id)
+
+    def log_model(
+        self,
+        folders: Mapping[str, Sequence[Path]],
+        weights: Mapping[str, float],
+        package: Path,
+        example: list[str],
+        labels: Sequence[str],
+    ) -> str:
+        """Record bundles as one model that reads raw text, for `unroll serve`, `mlflow models predict` and its server.
+
+        Args:
+            folders: the bundles' folders by cell; a cell answers with the mean of its own.
+            weights: of the same cells; the answer is their weighted mean.
             package: folder of the package's source, which goes along.
             example: texts to show how it is asked.
             labels: of the classes, each of which becomes a column of the answer.
+
+        Returns:
+            The model's address.
         """
         inputs = pd.DataFrame({"text": example})
         answer = pd.DataFrame({"label": labels[:1], "probability": [1.0], **{f"p_{label}": [0.0] for label in labels}})
+        named = {f"{cell}_{folder.name}": folder for cell, places in folders.items() for folder in places}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            mlflow.pyfunc.log_model(
+            logged = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).parent / "scoring.py"),
-                artifacts={name: str(folder) for name, folder in folders.items()},
+                artifacts={name: str(folder) for name, folder in named.items()},
+                model_config={
+                    "labels": list(labels),
+                    "weights": {cell: float(weights[cell]) for cell in folders},
+                    "bundles": {cell: [f"{cell}_{place.name}" for place in places] for cell, places in folders.items()},
+                },
                 code_paths=[str(package)],
                 signature=mlflow.models.infer_signature(inputs, answer),
                 input_example=inputs,
                 pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
             )
+        return str(logged.model_uri)
 
 
 def open_store(root: Path) -> None:
@@ -94,12 +127,16 @@ def open_store(root: Path) -> None:
     logging.getLogger("alembic").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(tracking_uri(root))
     try:
-        with _one_at_a_time():
+        with one_at_a_time():
             mlflow.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        store = f"MLflow: {mlflow.get_tracking_uri()} cannot be opened ({reason})"
+        store = f"MLflow: {mlflow.get_tracking_uri()} cannot be opened ({said_by(error)})"
         raise UnrollError(f"{store}; the variable MLFLOW_TRACKING_URI names it") from None
+
+
+def said_by(error: Exception) -> str:
+    """Return what an error says, in one line that is not too long."""
+    return " ".join(str(error).split())[:200]
 
 
 def tracking_uri(root: Path) -> str:
@@ -126,7 +163,7 @@ def start_run(experiment: str, name: str, tags: Mapping[str, str], parent: Run |
 
 
 def _set_experiment(name: str) -> None:
-    with _one_at_a_time():
+    with one_at_a_time():
         database = _database()
         if database is not None and mlflow.get_experiment_by_name(name) is None:
             folder = database.parent / "mlartifacts" / name
@@ -140,7 +177,7 @@ def _database() -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
-def _one_at_a_time() -> AbstractContextManager[object]:
+def one_at_a_time() -> AbstractContextManager[object]:
     """Keep other processes out of a SQLite store: two that create its tables or an experiment at once fail."""
     database = _database()
     return nullcontext() if database is None else filelock.FileLock(f"{database}.lock")
@@ -178,7 +215,19 @@ def add_to_run(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str
         for name, text in tags.items():
             client.set_tag(run_id, name, text)
     except MlflowException as error:
-        raise UnrollError(f"MLflow: run {run_id}: {' '.join(str(error).split())[:200]}") from None
+        raise UnrollError(f"MLflow: run {run_id}: {said_by(error)}") from None
+
+
+def read_predictions(run_id: str) -> pd.DataFrame | None:
+    """Return what `Run.log_predictions` kept, None where the run kept nothing or it is no longer there."""
+    client = mlflow.MlflowClient()
+    try:
+        if not any(file.path == str(PREDICTIONS) for file in client.list_artifacts(run_id, str(PREDICTIONS.parent))):
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            return pd.read_parquet(client.download_artifacts(run_id, str(PREDICTIONS), folder))
+    except (MlflowException, OSError):
+        return None
 
 
 def attach_files(run_id: str, folder: str, files: list[Path]) -> None:
@@ -186,6 +235,12 @@ def attach_files(run_id: str, folder: str, files: list[Path]) -> None:
     client = mlflow.MlflowClient()
     for file in files:
         client.log_artifact(run_id, str(file), folder)
+
+
+def name_run(*parts: object) -> str:
+    """Return a run's name: what it is and, within a DVC experiment, that experiment's name in brackets."""
+    experiment = os.environ.get("DVC_EXP_NAME", "")
+    return " ".join(str(part) for part in [*parts, *([f"({experiment})"] if experiment else [])])
 
 
 def workspace_tags() -> dict[str, str]:
