@@ -15,7 +15,7 @@ from unroll.model import CELLS
 
 ROOT = SOURCE.parent
 LAYERS = (
-    {"errors", "config", "files", "progress", "paths", "retry"},
+    {"errors", "config", "files", "progress", "paths", "retry", "servers"},
     {"tasks", "text", "splits", "metrics", "cells", "significance"},
     {"kaggle", "model", "corpus", "rows", "submission", "ledger", "textfiles"},
     {

@@ -10,6 +10,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 DRAWS = 2000
+CERTAINTY = 0.95  # share of the draws that the interval holds
 CHUNK = 100  # draws at a time, so that memory stays small
 
 
@@ -75,8 +76,8 @@ def compare_right(first: Bools, second: Bools, groups: Ints, *, seed: int) -> Di
     spread = np.concatenate(draws)
     return Difference(
         accuracy=float(gains.sum() / sizes.sum()),
-        low=float(np.quantile(spread, 0.025)),
-        high=float(np.quantile(spread, 0.975)),
+        low=float(np.quantile(spread, (1 - CERTAINTY) / 2)),
+        high=float(np.quantile(spread, (1 + CERTAINTY) / 2)),
         p_value=mcnemar(int((first & ~second).sum()), int((second & ~first).sum())),
         groups=count,
     )

@@ -1,13 +1,16 @@
 """Every run remembered in MLflow: the only importer of mlflow."""
 
+import json
 import logging
 import os
+import re
 import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,19 @@ from unroll.errors import UnrollError
 
 REQUIREMENTS = ("torch", "torchtext", "numpy", "pandas", "scikit-learn", "pydantic", "ruamel.yaml", "safetensors",
                 "accelerate", "tqdm")  # fmt: skip
+ID_BEGINNING = re.compile("[0-9a-f]{4,31}")
 PREDICTIONS = Path("predictions/out_of_fold.parquet")  # among a run's artifacts
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """What the store says of a run that has ended."""
+
+    id: str
+    name: str
+    started: datetime
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -94,17 +109,20 @@ class Run:
         inputs = pd.DataFrame({"text": example})
         answer = pd.DataFrame({"label": labels[:1], "probability": [1.0], **{f"p_{label}": [0.0] for label in labels}})
         named = {f"{cell}_{folder.name}": folder for cell, places in folders.items() for folder in places}
-        with warnings.catch_warnings():
+        panel = {
+            "labels": list(labels),
+            "weights": {cell: float(weights[cell]) for cell in folders},
+            "bundles": {cell: [f"{cell}_{folder.name}" for folder in places] for cell, places in folders.items()},
+        }
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
             warnings.simplefilter("ignore")
+            # A file, not MLflow's model_config, which would stand among the run's settings.
+            described = Path(scratch, "panel.json")
+            described.write_text(json.dumps(panel), encoding="utf-8")
             logged = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).parent / "scoring.py"),
-                artifacts={name: str(folder) for name, folder in named.items()},
-                model_config={
-                    "labels": list(labels),
-                    "weights": {cell: float(weights[cell]) for cell in folders},
-                    "bundles": {cell: [f"{cell}_{place.name}" for place in places] for cell, places in folders.items()},
-                },
+                artifacts={"panel": str(described), **{name: str(folder) for name, folder in named.items()}},
                 code_paths=[str(package)],
                 signature=mlflow.models.infer_signature(inputs, answer),
                 input_example=inputs,
@@ -195,6 +213,50 @@ def find_run(experiment: str, bundle_digest: str) -> str | None:
         output_format="list",
     )
     return str(found[0].info.run_id) if found else None
+
+
+def look_up(named: str) -> PastRun:
+    """Return the run with an id, the newest finished one with a name, or the one whose id begins so.
+
+    Raises:
+        UnrollError: there is none, or several ids begin so.
+    """
+    quoted = f'"{named}"' if '"' not in named else f"'{named}'"
+    looked = [f"attributes.run_id = {quoted}", f"attributes.run_name = {quoted} AND attributes.status = 'FINISHED'"]
+    if ID_BEGINNING.fullmatch(named):
+        looked.append(f"attributes.run_id LIKE '{named}%'")
+    for place, wanted in enumerate(looked):
+        found = _search_all(wanted, most=2)
+        if len(found) > 1 and place == 2:
+            ids = " and ".join(run.info.run_id for run in found)
+            raise UnrollError(f"run {named}: {ids} begin so; give more of the id")
+        if found:
+            return get_run(found[0].info.run_id)
+    raise UnrollError(
+        f"run {named}: MLflow at {mlflow.get_tracking_uri()} knows no finished run of that id or name; `make ui` shows "
+        "them, and task/cell, as in sentiment/LSTM, is the model that stands here"
+    )
+
+
+def get_run(run_id: str) -> PastRun:
+    """Return a run by its whole id."""
+    run = mlflow.get_run(run_id)
+    started = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+    return PastRun(run_id, str(run.info.run_name), started, dict(run.data.params), dict(run.data.tags))
+
+
+def _search_all(wanted: str, most: int) -> list[mlflow.entities.Run]:
+    try:
+        found = mlflow.search_runs(
+            search_all_experiments=True,
+            filter_string=wanted,
+            order_by=["attributes.start_time DESC"],
+            max_results=most,
+            output_format="list",
+        )
+    except MlflowException:  # a name with quotes of both kinds, which its language cannot say
+        return []
+    return list(found)
 
 
 def read_tags(run_id: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The model that MLflow keeps, written as code: raw text in, a label and the class probabilities out."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ class TextClassifier(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the bundles."""
-        config = context.model_config
+        config = json.loads(Path(context.artifacts["panel"]).read_text(encoding="utf-8"))
         folders = {cell: [Path(context.artifacts[name]) for name in names] for cell, names in config["bundles"].items()}
         self.labels = config["labels"]
         self.panel = load_panel(folders, config["weights"], self.labels)

@@ -1,0 +1,75 @@
+"""How MLflow's own pages show a task's runs: which columns come first, in which order, and the charts beside them.
+
+MLflow keeps a view that someone shares as a tag of the experiment, and a link names it. One such view is written here,
+in the words of the pages' own source (their state of the runs page; MLflow 3).
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import mlflow
+
+KEY = "unroll"
+COLUMNS = (
+    "params.`cell`", "params.`fold`", "metrics.`score`", "metrics.`best_accuracy`", "metrics.`best_macro_f1`",
+    "metrics.`best_log_loss`", "metrics.`best_epoch`", "tags.`task`",
+)  # fmt: skip
+BARS = {"score": "Score out of fold", "best_macro_f1": "Macro-F1 out of fold"}
+CURVES = {
+    "valid_accuracy": "Accuracy on the rows kept back", "valid_macro_f1": "Macro-F1 on the rows kept back",
+    "valid_log_loss": "Log loss on the rows kept back", "loss": "Training loss",
+}  # fmt: skip
+
+
+def arrange_runs(experiments: Mapping[str, str]) -> None:
+    """Write the view of each experiment, given their ids by name."""
+    client = mlflow.MlflowClient()
+    for number in experiments.values():
+        client.set_experiment_tag(number, f"mlflow.sharedViewState.{KEY}", json.dumps(_state()))
+
+
+def find_experiments(names: list[str]) -> dict[str, str]:
+    """Return the ids of the experiments that there are, by name."""
+    found = {name: mlflow.get_experiment_by_name(name) for name in names}
+    return {name: str(each.experiment_id) for name, each in found.items() if each is not None}
+
+
+def link_to(experiment: str, mode: str = "CHART") -> str:
+    """Return the address of an experiment's runs below the server's own: "CHART" compares them, "TABLE" lists them."""
+    return f"/#/experiments/{experiment}/runs?{urlencode({'compareRunsMode': mode, 'viewStateShareKey': KEY})}"
+
+
+def _state() -> dict[str, Any]:
+    charts = [_chart("BAR", key, title, "scores") for key, title in BARS.items()]
+    charts += [_chart("LINE", key, title, "curves") for key, title in CURVES.items()]
+    sections = [("curves", "Learning curves"), ("scores", "Scores")]
+    return {
+        "orderByKey": "metrics.`score`",
+        "orderByAsc": False,
+        "selectedColumns": list(COLUMNS),
+        "columnOrder": list(COLUMNS),
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "hideEmptyCharts": True,
+        "compareRunCharts": charts,
+        "compareRunSections": [
+            {"uuid": key, "name": name, "display": True, "isReordered": False, "deleted": False, "isGenerated": False}
+            for key, name in sections
+        ],
+        "isAccordionReordered": True,
+    }
+
+
+def _chart(kind: str, key: str, title: str, section: str) -> dict[str, Any]:
+    chart = {
+        "type": kind, "uuid": f"{KEY}-{key}", "metricSectionId": section, "metricKey": key, "displayName": title,
+        "deleted": False, "isGenerated": False, "runsCountToCompare": 20,
+    }  # fmt: skip
+    if kind == "LINE":
+        chart |= {
+            "selectedMetricKeys": [key], "lineSmoothness": 0, "scaleType": "linear", "xAxisScaleType": "linear",
+            "xAxisKey": "step", "selectedXAxisMetricKey": "", "yAxisKey": "metric", "yAxisExpressions": [],
+            "range": {}, "ignoreOutliers": False, "useGlobalXaxisKey": True, "useGlobalLineSmoothing": True,
+        }  # fmt: skip
+    return chart
