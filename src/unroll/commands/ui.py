@@ -31,20 +31,23 @@ def ui(*, port: int, browser: bool) -> None:
     uri = tracking.tracking_uri(Path.cwd())
     is_server = uri.startswith("http")  # which shows its own pages
     address = uri.rstrip("/") if is_server else f"http://{HOST}:{port}"
-    links = {name: address + view.link_to(number) for name, number in experiments.items()}
+    links = [
+        (f"{name}: {title}", address + view.link_to(number, kind))
+        for name, number in experiments.items()
+        for title, kind in (("runs compared", view.COMPARED), ("table with folds", view.FOLDS))
+    ]
 
     def announce() -> None:
-        for name, link in links.items():
-            typer.echo(f"{name + ', runs compared':<26}{link}")
-        if not links:
-            typer.echo(f"{'no runs yet':<26}{address}")
+        for title, link in links or [("no runs yet", address)]:
+            typer.echo(f"{title:<30}{link}")
         if browser and links and is_desktop():
-            webbrowser.open(next(iter(links.values())))
+            webbrowser.open(links[0][1])
 
     if is_server:
         announce()
         return
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", HOST, "--port", str(port)]
+    command = [sys.executable, "-W", "ignore", "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", HOST]
+    command += ["--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
     run_server(command, os.environ, host=HOST, port=port, health="/health", announce=announce)
 
 

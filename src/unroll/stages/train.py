@@ -60,6 +60,10 @@ def main(task_name: str, cell: str) -> None:
                 child.log_scores({"score": own[task.metric]}, prefix="")
                 results.append(result)
 
+        epochs = pd.DataFrame([asdict(record) for result in results for record in result.history.epochs])
+        for epoch, mean in epochs.drop(columns="lr").groupby("epoch").mean().iterrows():
+            run.log_epoch({str(name): float(value) for name, value in mean.items()}, int(str(epoch)))
+
         out_of_fold = collect_folds(results, "valid", task.labels)
         labels = truth[out_of_fold["row_id"]].to_numpy()
         scores = score(out_of_fold[list(task.labels)].to_numpy(), labels)

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import mlflow
 
-KEY = "unroll"
+COMPARED, FOLDS = "unroll", "unroll-folds"  # the views' names
 COLUMNS = (
     "params.`cell`", "params.`fold`", "metrics.`score`", "metrics.`best_accuracy`", "metrics.`best_macro_f1`",
     "metrics.`best_log_loss`", "metrics.`best_epoch`", "tags.`task`",
@@ -24,10 +24,12 @@ CURVES = {
 
 
 def arrange_runs(experiments: Mapping[str, str]) -> None:
-    """Write the view of each experiment, given their ids by name."""
+    """Write the views of each experiment, given their ids by name."""
     client = mlflow.MlflowClient()
+    views = {COMPARED: _state("tags.fold IS NULL"), FOLDS: _state("")}
     for number in experiments.values():
-        client.set_experiment_tag(number, f"mlflow.sharedViewState.{KEY}", json.dumps(_state()))
+        for key, state in views.items():
+            client.set_experiment_tag(number, f"mlflow.sharedViewState.{key}", json.dumps(state))
 
 
 def find_experiments(names: list[str]) -> dict[str, str]:
@@ -36,16 +38,20 @@ def find_experiments(names: list[str]) -> dict[str, str]:
     return {name: str(each.experiment_id) for name, each in found.items() if each is not None}
 
 
-def link_to(experiment: str, mode: str = "CHART") -> str:
-    """Return the address of an experiment's runs below the server's own: "CHART" compares them, "TABLE" lists them."""
-    return f"/#/experiments/{experiment}/runs?{urlencode({'compareRunsMode': mode, 'viewStateShareKey': KEY})}"
+def link_to(experiment: str, view: str) -> str:
+    """Return the address of a view below the server's own: COMPARED is charts of whole runs, FOLDS a table of all."""
+    mode = "CHART" if view == COMPARED else "TABLE"
+    asked = {"compareRunsMode": mode, "viewStateShareKey": view, "workflowType": "machine_learning"}
+    return f"/#/experiments/{experiment}/runs?{urlencode(asked)}"
 
 
-def _state() -> dict[str, Any]:
+def _state(search: str) -> dict[str, Any]:
+    """Return a view of the runs that a search in MLflow's language finds."""
     charts = [_chart("BAR", key, title, "scores") for key, title in BARS.items()]
     charts += [_chart("LINE", key, title, "curves") for key, title in CURVES.items()]
     sections = [("curves", "Learning curves"), ("scores", "Scores")]
     return {
+        "searchFilter": search,
         "orderByKey": "metrics.`score`",
         "orderByAsc": False,
         "selectedColumns": list(COLUMNS),
@@ -63,7 +69,7 @@ def _state() -> dict[str, Any]:
 
 def _chart(kind: str, key: str, title: str, section: str) -> dict[str, Any]:
     chart = {
-        "type": kind, "uuid": f"{KEY}-{key}", "metricSectionId": section, "metricKey": key, "displayName": title,
+        "type": kind, "uuid": f"unroll-{key}", "metricSectionId": section, "metricKey": key, "displayName": title,
         "deleted": False, "isGenerated": False, "runsCountToCompare": 20,
     }  # fmt: skip
     if kind == "LINE":
