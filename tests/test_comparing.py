@@ -30,8 +30,7 @@ def test_shared_rows_are_the_same_row_wherever_it_stands() -> None:
 
 @pytest.mark.parametrize(("column", "value"), [("row_id", 9), ("group", "7"), ("text", "z"), ("label", 0)])
 def test_a_row_that_differs_in_anything_is_another_one(column: str, value: object) -> None:
-    other = FIRST.copy()
-    other.loc[0, column] = value
+    other = FIRST.assign(**{column: [value, *FIRST[column].tolist()[1:]]})
     assert shared_rows([FIRST, other], by_id=True)[0].tolist() == [1, 2, 3]
 
 

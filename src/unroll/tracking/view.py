@@ -16,10 +16,12 @@ COLUMNS = (
     "params.`cell`", "params.`fold`", "metrics.`score`", "metrics.`best_accuracy`", "metrics.`best_macro_f1`",
     "metrics.`best_log_loss`", "metrics.`best_epoch`", "tags.`task`",
 )  # fmt: skip
-BARS = {"score": "Score out of fold", "best_macro_f1": "Macro-F1 out of fold"}
+BARS = {
+    "score": "Score out of fold", "best_macro_f1": "Macro-F1 out of fold", "best_log_loss": "Log loss out of fold",
+}  # fmt: skip
 CURVES = {
-    "valid_accuracy": "Accuracy on the rows kept back", "valid_macro_f1": "Macro-F1 on the rows kept back",
-    "valid_log_loss": "Log loss on the rows kept back", "loss": "Training loss",
+    "valid_accuracy": "Accuracy on the rows kept back", "valid_log_loss": "Log loss on the rows kept back",
+    "loss": "Training loss",
 }  # fmt: skip
 
 
