@@ -25,7 +25,6 @@ TEXTS = [
     "two\nlines",
     "Ж",
     "a thin plot , but never dull",
-    "\ud800 lone",
 ]
 
 
@@ -103,10 +102,9 @@ def test_it_is_healthy(address: str) -> None:
 
 def test_it_answers_exactly_as_predict_does(small_project: Project, said: list[str], address: str) -> None:
     cell = said[0].partition("(")[2].partition(",")[0]
-    texts = TEXTS[:-1]  # an argument of a program is UTF-8
     only = [] if cell == "blend" else ["--cell", cell]
-    expected = json.loads(small_project.run("unroll", "predict", "sentiment", *texts, "--json", *only).stdout)
-    found = answers(ask(address, {"dataframe_records": [{"text": text} for text in texts]}))
+    expected = json.loads(small_project.run("unroll", "predict", "sentiment", *TEXTS, "--json", *only).stdout)
+    found = answers(ask(address, {"dataframe_records": [{"text": text} for text in TEXTS]}))
     assert [answer["label"] for answer in found] == [answer["label"] for answer in expected]
     for answer, right in zip(found, expected, strict=True):
         assert answer["probability"] == right["probability"]
@@ -160,6 +158,7 @@ BAD: list[tuple[object, str]] = [
     ({"dataframe_records": [{"text": 1.5}]}, "row 0: text: found the number 1.5"),
     ({"dataframe_records": [{"text": " \n"}]}, "row 0: text: found an empty string"),
     ({"dataframe_records": [{"text": ["a"]}]}, "row 0: text: found a list"),
+    ({"dataframe_records": [{"text": "\ud800"}]}, "row 0: text: found half of a character"),
     ({"dataframe_split": {"columns": ["txt"], "data": [["a"]]}}, "there is no column text; found txt"),
     ({"dataframe_split": {"columns": ["text"], "data": [["a", "b"]]}}, "expected a list of 1, found a list of 2"),
     ({"dataframe_split": {"columns": ["text"], "data": []}}, "there are no rows"),
@@ -225,7 +224,18 @@ def test_bad_requests_among_good_ones_disturb_nobody(address: str) -> None:
     assert all(answers(response) == right for response in found[1::2])
 
 
-def test_a_version_can_be_named_and_a_signal_ends_it(small_project: Project) -> None:
+@pytest.fixture
+def broken_code(small_project: Project) -> Iterator[None]:
+    """The project's own code with a module of the models broken."""
+    module = small_project.folder / "src/unroll/asking.py"
+    before = module.read_text()
+    module.write_text("raise RuntimeError\n")
+    yield
+    module.write_text(before)
+
+
+@pytest.mark.usefixtures("broken_code")
+def test_a_version_is_read_with_the_code_that_was_kept_with_it_and_a_signal_ends_it(small_project: Project) -> None:
     port = free_port()
     process, said = start(small_project, "serve", "surnames", "--version", "1", "--port", str(port))
     assert said[0].startswith("surnames: version 1 (")

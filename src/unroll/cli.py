@@ -67,7 +67,7 @@ def results() -> None:
         if read_json(paths.submission_record(name))["rows"]:
             typer.echo(f"  submission   {paths.submission(name)}")
     typer.echo(f"report         {paths.REPORT}")
-    typer.echo("MLflow runs    make ui, then http://127.0.0.1:5000")
+    typer.echo("MLflow runs    make ui")
 
 
 @app.command()

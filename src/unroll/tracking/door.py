@@ -130,6 +130,8 @@ def find_fault_in_texts(form: str, texts: list[Any]) -> str:
     for number, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             return f"{form}: row {number}: {COLUMN}: found {named(text)}, expected a string that is not empty"
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            return f"{form}: row {number}: {COLUMN}: found half of a character (a lone surrogate)"
     return ""
 
 
