@@ -34,10 +34,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(project: Project, *arguments: str) -> tuple[subprocess.Popen[str], list[str]]:
+def start(project: Project, *arguments: str, **variables: str) -> tuple[subprocess.Popen[str], list[str]]:
     """Start a command that serves, and return it with what it said until it was ready."""
     process = subprocess.Popen(
-        ["unroll", *arguments], cwd=project.folder, env=project.environment() | {"PYTHONUNBUFFERED": "1"},
+        ["unroll", *arguments], cwd=project.folder, env=project.environment() | {"PYTHONUNBUFFERED": "1"} | variables,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert process.stdout is not None

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -56,10 +55,10 @@ def test_it_opens_where_whole_runs_are_compared(links: dict[str, str], browser: 
     browser.get(links["surnames: runs compared"])
     names = wait_for(browser, ".ag-center-cols-container a, .ag-pinned-left-cols-container a", {"surnames blend"})
     assert sorted(names) == [f"surnames {name}" for name in ("GRU", "LSTM", "RNN", "blend")]
-    page = browser.find_element(By.TAG_NAME, "body").text
+    WebDriverWait(browser, 120).until(lambda here: len(here.find_elements(By.CSS_SELECTOR, ".js-plotly-plot")) >= 3)
+    page = " ".join(browser.find_element(By.TAG_NAME, "body").text.split())
     for words in ("Learning curves (3)", "valid_accuracy", "valid_log_loss", "loss", "Sort: score"):
         assert words in page
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".js-plotly-plot")) >= 3
     assert "Error loading shared view state" not in page
 
 
@@ -87,18 +86,3 @@ print(json.dumps([run.data.tags.get("mlflow.runColor") for run in runs]))
 def test_whole_runs_have_colours_of_their_own(small_project: Project) -> None:
     colours = json.loads(small_project.run("python", "-c", COLOURS).stdout.splitlines()[-1])
     assert len(colours) == len(set(colours) - {None}) == 4
-
-
-def test_without_runs_it_says_so(small_project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
-    store = f"sqlite:///{tmp_path_factory.mktemp('fresh')}/fresh.db"
-    environment = small_project.environment() | {"MLFLOW_TRACKING_URI": store, "PYTHONUNBUFFERED": "1"}
-    port = str(free_port())
-    process = subprocess.Popen(
-        ["unroll", "ui", "--port", port, "--no-browser"], cwd=small_project.folder, env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    lines = [line for line in iter(process.stdout.readline, "Ctrl-C stops it\n") if line.startswith("no runs yet")]
-    stop(process, signal.SIGINT)
-    assert lines
-    assert lines[0].split() == ["no", "runs", "yet", f"http://127.0.0.1:{port}"]
