@@ -54,8 +54,8 @@ format: $(READY)  ## format the code
 	ruff check --fix .
 	ruff format .
 
-ui: $(READY)  ## open the MLflow UI on the runs just made: http://127.0.0.1:5000
-	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $(PORT)
+ui: $(READY)  ## the MLflow UI, opened where the runs are compared; PORT=5000
+	@unroll ui --port $(PORT)
 
 clean:  ## remove what the pipeline made, DVC's cache and MLflow's runs; history.csv stays
 	rm -rf .cache .dvc/cache .dvc/tmp data/raw data/rows data/corpus data/blend models mlruns mlartifacts mlflow.db* \

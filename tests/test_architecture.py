@@ -15,8 +15,8 @@ from unroll.model import CELLS
 
 ROOT = SOURCE.parent
 LAYERS = (
-    {"errors", "config", "files", "progress", "paths", "retry"},
-    {"tasks", "text", "splits", "metrics", "cells", "analysis"},
+    {"errors", "config", "files", "progress", "paths", "retry", "servers"},
+    {"tasks", "text", "splits", "metrics", "cells", "analysis", "significance"},
     {"kaggle", "model", "corpus", "rows", "submission", "ledger", "textfiles"},
     {
         "sources",
@@ -31,6 +31,8 @@ LAYERS = (
         "workspace",
         "vectors",
         "asking",
+        "champion",
+        "comparing",
     },
     {"stages", "commands", "cli"},
 )

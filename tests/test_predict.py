@@ -9,14 +9,17 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from project import Project
+from project import ROOT, Project
+from unroll import tracking
 from unroll.asking import Panel, explain, load_panel
 from unroll.blend import Blend, Calibration
 from unroll.bundle import Bundle, save_bundle
@@ -27,6 +30,7 @@ from unroll.model import SpanClassifier
 from unroll.tasks import load_task
 from unroll.text import UNKNOWN, Vocabulary
 from unroll.textfiles import Kind, format_csv, parse_texts, read_texts
+from unroll.tracking import registry
 
 WEIGHTS = {"RNN": 0.25, "GRU": 0.75}
 FOLDS = (0, 2)
@@ -409,3 +413,27 @@ def test_any_lines_come_back_the_same(texts: list[str]) -> None:
     without_tabs = [text.replace("\t", " ") for text in texts]
     table = "\n".join(["id\ttext", *(f"1\t{text}" for text in without_tabs)])
     assert parse_texts(table.encode(), "f", "tsv", ["text"]).texts == without_tabs
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_model_in_mlflow_answers_with_the_blends_weights(
+    project: Project, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracking.open_store(tmp_path)
+    folders = {cell: sorted((project.folder / "models/surnames" / cell).glob("fold-*")) for cell in WEIGHTS}
+    labels = load_task("surnames").labels
+    names = [name for name in NAMES if name.strip()]
+    with tracking.start_run("surnames", "blend", {}) as run:
+        address = run.log_model(folders, WEIGHTS, ROOT / "src/unroll", names[:2], labels)
+    found = mlflow.pyfunc.load_model(address).predict(pd.DataFrame({"text": names}))
+    expected = blend(models["surnames"], names)
+    assert found[[f"p_{label}" for label in labels]].to_numpy() == pytest.approx(expected, abs=1e-6)
+    assert found["label"].tolist() == [labels[number] for number in expected.argmax(1)]
+    assert registry.find_logged_model("surnames", run.id) == address
+    version = registry.register("surnames", address, run.id, {"cell": "blend"})
+    assert (version.number, version.run_id, version.tags) == ("1", run.id, {"cell": "blend"})
+    assert registry.find_champion("surnames") is None
+    registry.crown("surnames", version)
+    assert registry.find_champion("surnames") == version == registry.list_versions("surnames")[0]

@@ -1,6 +1,7 @@
 """Runs on a real SQLite store."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,64 @@ def test_a_run_keeps_what_was_logged_and_is_found_by_its_bundle(tmp_path: Path) 
     assert tracking.find_run("mood", "abc") == run.id
     assert tracking.find_run("mood", "other") is None
     assert tracking.find_run("elsewhere", "abc") is None
+
+
+def test_a_run_is_found_by_its_id_its_name_and_the_beginning_of_its_id() -> None:
+    ids = []
+    for name in ("mood LSTM", "mood GRU", "mood LSTM"):
+        with tracking.start_run("mood", name, {"cell": name[5:]}) as run:
+            run.log_params({"lr": 1})
+        ids.append(run.id)
+    with pytest.raises(RuntimeError), tracking.start_run("mood", "mood LSTM", {}):
+        raise RuntimeError
+    assert tracking.look_up(ids[0]).id == ids[0]
+    assert tracking.look_up(ids[0][:10]).id == ids[0]
+    found = tracking.look_up("mood LSTM")
+    assert found.id == ids[2], "the newest one that has not failed"
+    assert (found.name, found.params, found.tags["cell"]) == ("mood LSTM", {"lr": "1"}, "LSTM")
+    for named in ("mood", "0000ffff", "%", "mood L%", "a'b", 'a"b', "a'b\"c", "' OR 1=1", ids[0][:3]):
+        with pytest.raises(UnrollError, match="knows no finished run of that id or name"):
+            tracking.look_up(named)
+
+
+def test_the_beginning_of_two_ids_is_refused() -> None:
+    ids = []
+    for number in range(2):
+        with tracking.start_run("mood", f"run {number}", {}) as run:
+            pass
+        ids.append(run.id)
+    database = sqlite3.connect(mlflow.get_tracking_uri().removeprefix("sqlite:///"))
+    database.execute("PRAGMA foreign_keys = OFF")
+    twin = ids[0][:12] + ids[1][12:]
+    database.execute("UPDATE runs SET run_uuid = ? WHERE run_uuid = ?", (twin, ids[1]))
+    database.commit()
+    database.close()
+    with pytest.raises(UnrollError, match=r"begin so; give more of the id"):
+        tracking.look_up(ids[0][:12])
+
+
+def test_answers_are_kept_with_the_rows_that_they_answer() -> None:
+    rows = pd.DataFrame({
+        "row_id": [5, 3, 4], "group": ["a", "a", "b"], "text": ["None", "", "Ж"], "label": [1, 0, 1],
+        "part": ["train"] * 3, "fold": [0, 0, 1],
+    })  # fmt: skip
+    answers = pd.DataFrame({"row_id": [3, 5], "fold": [0, 0], "x": [0.25, 1 / 3], "y": [0.75, 2 / 3]})
+    with tracking.start_run("mood", "mood LSTM", {}) as run:
+        run.log_predictions(answers, rows)
+    kept = tracking.read_predictions(run.id)
+    assert kept is not None
+    expected = answers.assign(group=["a", "a"], text=["", "None"], label=[0, 1])
+    pd.testing.assert_frame_equal(kept, expected, check_dtype=False)
+    with tracking.start_run("mood", "another", {}) as other:
+        pass
+    assert tracking.read_predictions(other.id) is None
+
+
+def test_a_run_is_named_after_the_experiment_that_it_belongs_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    assert tracking.name_run("mood", "LSTM", "fold", 0) == "mood LSTM fold 0"
+    monkeypatch.setenv("DVC_EXP_NAME", "faster")
+    assert tracking.name_run("mood", "LSTM") == "mood LSTM (faster)"
 
 
 def test_a_run_that_ends_in_an_error_is_marked_as_failed() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,24 @@ class Calibration:
         logits = _features(probabilities, lengths) @ self.weights.T + self.bias  # (R, C)
         calibrated: Probabilities = softmax(logits, axis=1)
         return calibrated
+
+    def as_content(self) -> dict[str, Any]:
+        """Return what JSON can hold, for read_calibration."""
+        return {"weights": self.weights.tolist(), "bias": self.bias.tolist()}
+
+
+def read_calibration(content: dict[str, Any] | None, classes: int) -> Calibration | None:
+    """Return what Calibration.as_content gave, None for None.
+
+    Raises:
+        ValueError: it is of another number of classes.
+    """
+    if content is None:
+        return None
+    weights, bias = np.array(content["weights"], dtype=np.float64), np.array(content["bias"], dtype=np.float64)
+    if weights.shape != (classes, classes + 1) or bias.shape != (classes,):
+        raise ValueError(f"expected weights of ({classes}, {classes + 1}) and a bias of ({classes},)")
+    return Calibration(weights, bias)
 
 
 def find_calibration(probabilities: Probabilities, lengths: Ints, labels: Ints) -> Calibration | None:
@@ -142,15 +161,9 @@ def blend_out_of_fold(
 
 def save_blend(path: Path, cells: Sequence[str], blend: Blend, *, nested: bool) -> None:
     """Write a blend of the cells as JSON; `nested` says whether its scores are by nested estimate."""
+    weights = dict(zip(cells, blend.weights.tolist(), strict=True))
     found = blend.calibration
-    write_json(
-        path,
-        {
-            "nested": nested,
-            "weights": dict(zip(cells, blend.weights.tolist(), strict=True)),
-            "calibration": {"weights": found.weights.tolist(), "bias": found.bias.tolist()} if found else None,
-        },
-    )
+    write_json(path, {"nested": nested, "weights": weights, "calibration": found.as_content() if found else None})
 
 
 def load_blend(path: Path, classes: int) -> tuple[dict[str, float], Calibration | None]:
@@ -159,18 +172,14 @@ def load_blend(path: Path, classes: int) -> tuple[dict[str, float], Calibration 
     Raises:
         UnrollError: the file is missing or damaged, or not of so many classes.
     """
-    content = read_json(path)
+    content, calibration = read_json(path), None
     expected = f"{path}: expected a weight for each cell, summing to 1, and a calibration or null"
     try:
         weights = {str(name): float(weight) for name, weight in content["weights"].items()}
-        found = content["calibration"]
-        calibration = None if found is None else Calibration(np.array(found["weights"]), np.array(found["bias"]))
-        fits = calibration is None or (
-            calibration.weights.shape == (classes, classes + 1) and calibration.bias.shape == (classes,)
-        )
+        calibration = read_calibration(content["calibration"], classes)
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise UnrollError(f"{expected}; `dvc repro` writes it again") from None
-    if not weights or min(weights.values()) < 0 or abs(sum(weights.values()) - 1) > 1e-6 or not fits:
+        weights = {}
+    if not weights or min(weights.values()) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
         raise UnrollError(f"{expected}; `dvc repro` writes it again")
     return weights, calibration
 

@@ -67,7 +67,7 @@ def results() -> None:
         if read_json(paths.submission_record(name))["rows"]:
             typer.echo(f"  submission   {paths.submission(name)}")
     typer.echo(f"report         {paths.REPORT}")
-    typer.echo("MLflow runs    make ui, then http://127.0.0.1:5000")
+    typer.echo("MLflow runs    make ui")
 
 
 @app.command()
@@ -153,6 +153,60 @@ def predict(
     from unroll.commands.predict import predict
 
     predict(task, texts, cell=cell, top=top, output=output, as_json=json, explained=explain)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two or more: an MLflow run id or its beginning, a run name (the newest of it), or task/cell, as in "
+            "sentiment/LSTM or sentiment/blend, for the model that stands here."
+        ),
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Put runs side by side: scores, where their answers differ, and whether that is more than chance.
+
+    The first run is compared with each of the others, on the rows that all of them answered out of fold.
+
+    Example: unroll compare sentiment/LSTM sentiment/blend
+    """
+    from unroll.commands.compare import compare
+
+    compare(runs, as_json=json)
+
+
+@app.command()
+def serve(
+    task: Annotated[str | None, typer.Argument(help="Whose model; the first task's where it is left out.")] = None,
+    version: Annotated[int | None, typer.Option("--version", min=1, help="This one, not the champion.")] = None,
+    host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Likewise.")] = 5001,
+) -> None:
+    """Answer requests with a task's champion, behind MLflow's own scoring server, until interrupted.
+
+    The request and the answer: docs/serving.md.
+
+    Example: unroll serve surnames --port 5001
+    """
+    from unroll.commands.serve import serve
+
+    serve(task, version=version, host=host, port=port)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where to listen, on this machine.")] = 5000,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it, on a desktop.")] = True,
+) -> None:
+    """Show MLflow's pages, opened where the runs of each task are compared, until interrupted.
+
+    Example: unroll ui --port 5000
+    """
+    from unroll.commands.ui import ui
+
+    ui(port=port, browser=browser)
 
 
 def run() -> None:

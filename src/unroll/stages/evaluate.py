@@ -9,15 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+import unroll
 from unroll import paths, tracking
-from unroll.blend import find_known_labels
-from unroll.config import read_config
+from unroll.blend import find_known_labels, read_calibration
+from unroll.champion import choose_best, decide
+from unroll.comparing import join_answers
+from unroll.config import Config, read_config
 from unroll.errors import run_program
 from unroll.estimate import estimate_leaderboard
 from unroll.files import new_file, read_json, sha256_of, write_json
 from unroll.metrics import group_accuracy, score
 from unroll.rows import TEST, TRAIN
-from unroll.tasks import load_task
+from unroll.tasks import TableFiles, Task, load_task
+from unroll.tracking import registry
 
 
 def main(task_name: str) -> None:
@@ -81,15 +85,69 @@ def main(task_name: str) -> None:
         pd.DataFrame({"actual": actual, "predicted": predicted}).to_csv(scratch, index=False)
     scores = models["blend"]["out_of_fold"]
     tracking.open_store(Path.cwd())
-    digests = {cell: read_json(folders[cell] / "scores.json")["digest"] for cell in config.cells}
-    members = {cell: tracking.find_run(task.name, digest) or "" for cell, digest in digests.items()}
-    tags = {**tracking.workspace_tags(), "task": task.name, "cell": "blend",
-            "bundle_sha256": sha256_of(paths.blend(task.name)),
+    digests: dict[str, str] = {cell: read_json(folders[cell] / "scores.json")["digest"] for cell in config.cells}
+    digests["blend"] = sha256_of(paths.blend(task.name))
+    members: dict[str, str] = {cell: tracking.find_run(task.name, digests[cell]) or "" for cell in config.cells}
+    tags = {**tracking.workspace_tags(), "task": task.name, "cell": "blend", "bundle_sha256": digests["blend"],
             **{f"member_{cell}": run_id for cell, run_id in members.items()}}  # fmt: skip
-    with tracking.start_run(task.name, f"{task.name} blend", tags) as run:
+    print(f"{task.name}: best cell {best}; blend: accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}")
+    with tracking.start_run(task.name, tracking.name_run(task.name, "blend"), tags) as run:
         run.log_params({"cell": "blend", "weight": blend["weights"], "nested": blend["nested"]})
         run.log_scores({name: value for name, value in scores.items() if name != "rows"})
-    print(f"{task.name}: best cell {best}; blend: accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}")
+        run.log_scores({"score": scores[task.metric]}, prefix="")
+        run.log_predictions(answers, rows)
+        # A cell whose run is in another store, as after `dvc pull`, has no run here that a version could name.
+        standing = {name: models[name]["out_of_fold"][task.metric] for name in folders if members.get(name, run.id)}
+        chosen = choose_best(standing)
+        version = find_version(task.name, digests[chosen])
+        if version is None:
+            bundles: dict[str, list[Path]] = {cell: sorted(folders[cell].glob("fold-*")) for cell in config.cells}
+            model = None if chosen == "blend" else registry.find_logged_model(task.name, members[chosen])
+            if model is None:
+                weights: dict[str, float] = blend["weights"] if chosen == "blend" else {chosen: 1.0}
+                asked = {cell: bundles[cell] for cell in weights}
+                package, example = Path(unroll.__file__).parent, rows["text"].iloc[:2].tolist()
+                calibration = read_calibration(blend["calibration"], len(labels)) if chosen == "blend" else None
+                model = run.log_model(asked, weights, package, example, labels, calibration)
+            said = {"task": task.name, "cell": chosen, "bundle_sha256": digests[chosen], "metric": task.metric,
+                    "score": f"{standing[chosen]:.6f}", "sample": "yes" if reads_sample(config) else "no"}  # fmt: skip
+            version = registry.register(task.name, model, members.get(chosen, run.id), said)
+    table = pd.read_parquet(folders[chosen] / "out_of_fold.parquet")
+    print(f"{task.name}: {crown_better(task, version, join_answers(table, rows))}")
+
+
+def find_version(task_name: str, digest: str) -> registry.Version | None:
+    """Return the registered version that was made of these models, None where there is none."""
+    versions = registry.list_versions(task_name)
+    return next((version for version in versions if version.tags.get("bundle_sha256") == digest), None)
+
+
+def reads_sample(config: Config) -> bool:
+    """Say whether the pipeline's data are the project's own sample."""
+    return config.data.source == "local" and Path(config.data.dir).resolve() == paths.SAMPLE.resolve()
+
+
+def crown_better(task: Task, version: registry.Version, answers: pd.DataFrame) -> str:
+    """Make a version the champion where it is better than the present one, and say why or why not."""
+    champion = registry.find_champion(task.name)
+    named = f"version {version.number} ({version.tags['cell']})"
+    if champion is None:
+        registry.crown(task.name, version)
+        return f"the champion is {named}: there was none before"
+    if champion.number == version.number:
+        return f"the champion stays {named}: it is this very model"
+    decision = decide(
+        answers,
+        tracking.read_predictions(champion.run_id),
+        task.labels,
+        task.metric,
+        by_id=isinstance(task.files, TableFiles),
+        outgrown=champion.tags.get("sample") == "yes" and version.tags.get("sample") == "no",
+    )
+    if decision.moved:
+        registry.crown(task.name, version)
+        return f"the champion is now {named}, no longer version {champion.number}: {decision.why}"
+    return f"the champion stays version {champion.number} ({champion.tags.get('cell')}), not {named}: {decision.why}"
 
 
 def find_known_rows(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:

@@ -38,13 +38,14 @@ def main(task_name: str, cell: str) -> None:
 
     tracking.open_store(Path.cwd())
     tags = {**tracking.workspace_tags(), "task": task.name, "cell": cell, "corpus_sha256": material.digest}
-    with tracking.start_run(task.name, f"{task.name} {cell}", tags) as run:
+    with tracking.start_run(task.name, tracking.name_run(task.name, cell), tags) as run:
         run.log_params({"seed": config.seed, "cell": cell, **sections.model_dump(exclude={"blend"})})
         run.log_dataset(rows, origin=str(paths.rows(task.name)), name=task.name, label="label", context="training")
         results = []
         for fold in sections.split.run_folds:
             fold_tags = {**tags, "fold": str(fold)}
-            with tracking.start_run(task.name, f"{task.name} {cell} fold {fold}", fold_tags, parent=run) as child:
+            name = tracking.name_run(task.name, cell, "fold", fold)
+            with tracking.start_run(task.name, name, fold_tags, parent=run) as child:
                 child.log_params({"seed": config.seed, "cell": cell, "fold": fold, **sections.train.model_dump()})
 
                 def log_epoch(record: EpochRecord, speed: float | None, child: tracking.Run = child) -> None:
@@ -56,7 +57,12 @@ def main(task_name: str, cell: str) -> None:
                 )
                 own = score_folds([result], truth)[0]
                 child.log_scores({"epoch": own.pop("best_epoch")} | {key: own[key] for key in own if key != "fold"})
+                child.log_scores({"score": own[task.metric]}, prefix="")
                 results.append(result)
+
+        epochs = pd.DataFrame([asdict(record) for result in results for record in result.history.epochs])
+        for epoch, mean in epochs.drop(columns="lr").groupby("epoch").mean().iterrows():
+            run.log_epoch({str(name): float(value) for name, value in mean.items()}, int(str(epoch)))
 
         out_of_fold = collect_folds(results, "valid", task.labels)
         labels = truth[out_of_fold["row_id"]].to_numpy()
@@ -72,10 +78,12 @@ def main(task_name: str, cell: str) -> None:
                 {"cell": cell, "digest": digest, **scores, "folds": score_folds(results, truth)},
             )
         run.log_scores(scores)
+        run.log_scores({"score": scores[task.metric]}, prefix="")
+        run.log_predictions(out_of_fold, rows)
         run.set_tags({"bundle_sha256": digest})
-        bundles = {f"fold_{result.fold}": paths.model(task.name, cell) / f"fold-{result.fold}" for result in results}
+        bundles = [paths.model(task.name, cell) / f"fold-{result.fold}" for result in results]
         example = rows["text"].iloc[:2].tolist()
-        run.log_model(bundles, Path(unroll.__file__).parent, example, list(task.labels))
+        run.log_model({cell: bundles}, {cell: 1.0}, Path(unroll.__file__).parent, example, task.labels)
     print(f"{task.name} {cell}: out-of-fold accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}")
 
 

@@ -1,10 +1,13 @@
 """Every run remembered in MLflow: the only importer of mlflow."""
 
+import json
 import logging
 import os
+import re
 import subprocess
+import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,10 +25,25 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from unroll.blend import Calibration
 from unroll.errors import UnrollError
 
 REQUIREMENTS = ("torch", "torchtext", "numpy", "pandas", "scikit-learn", "pydantic", "ruamel.yaml", "safetensors",
                 "accelerate", "tqdm")  # fmt: skip
+ID_BEGINNING = re.compile("[0-9a-f]{4,31}")
+PREDICTIONS = Path("predictions/out_of_fold.parquet")  # among a run's artifacts
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """What the store says of a run that has ended."""
+
+    id: str
+    name: str
+    started: datetime
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -57,39 +75,65 @@ class Run:
         """Tie the run to what it comes from and what came of it."""
         mlflow.set_tags({name: value for name, value in tags.items() if value})
 
-    def log_model(self, folders: Mapping[str, Path], package: Path, example: list[str], labels: list[str]) -> None:
-        """Record bundles as one model that reads raw text, for `mlflow models predict` and `mlflow models serve`.
+    def log_predictions(self, answers: pd.DataFrame, rows: pd.DataFrame) -> None:
+        """Keep the out-of-fold answers with the rows they answer, so that the run can be compared when both are gone.
 
         Args:
-            folders: bundle folders by name; their probabilities are averaged.
+            answers: row_id, fold, and a column of probabilities for each label.
+            rows: row_id, group, text and label of these rows and others.
+        """
+        known = rows.set_index("row_id")[["group", "text", "label"]]
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, PREDICTIONS.name)
+            answers.join(known, on="row_id").to_parquet(file, index=False, compression="zstd")
+            mlflow.log_artifact(str(file), str(PREDICTIONS.parent), run_id=self.id)
+
+    def log_model(
+        self,
+        folders: Mapping[str, Sequence[Path]],
+        weights: Mapping[str, float],
+        package: Path,
+        example: list[str],
+        labels: Sequence[str],
+        calibration: Calibration | None = None,
+    ) -> str:
+        """Record bundles as one model that reads raw text, for `unroll serve`, `mlflow models predict` and its server.
+
+        Args:
+            folders: the bundles' folders by cell; a cell answers with the mean of its own.
+            weights: of the same cells; the answer is their weighted mean.
             package: folder of the package's source, which goes along.
             example: texts to show how it is asked.
             labels: of the classes, each of which becomes a column of the answer.
+            calibration: of the weighted mean.
+
+        Returns:
+            The model's address.
         """
         inputs = pd.DataFrame({"text": example})
         answer = pd.DataFrame({"label": labels[:1], "probability": [1.0], **{f"p_{label}": [0.0] for label in labels}})
-        with warnings.catch_warnings():
+        named = {f"{cell}_{folder.name}": folder for cell, places in folders.items() for folder in places}
+        panel = {
+            "labels": list(labels),
+            "weights": {cell: float(weights[cell]) for cell in folders},
+            "calibration": None if calibration is None else calibration.as_content(),
+            "bundles": {cell: [f"{cell}_{folder.name}" for folder in places] for cell, places in folders.items()},
+        }
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
             warnings.simplefilter("ignore")
-            mlflow.pyfunc.log_model(
+            # A file, not MLflow's model_config, which would stand among the run's settings.
+            described = Path(scratch, "panel.json")
+            described.write_text(json.dumps(panel), encoding="utf-8")
+            logged = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).parent / "scoring.py"),
-                artifacts={name: str(folder) for name, folder in folders.items()},
+                artifacts={"panel": str(described), **{name: str(folder) for name, folder in named.items()}},
                 code_paths=[str(package)],
                 signature=mlflow.models.infer_signature(inputs, answer),
                 input_example=inputs,
                 pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
             )
-
-
-@dataclass(frozen=True)
-class PastRun:
-    """A run that has ended, with its last metrics."""
-
-    id: str
-    name: str
-    cell: str
-    started: datetime
-    metrics: Mapping[str, float]
+        return str(logged.model_uri)
 
 
 def open_store(root: Path) -> None:
@@ -106,12 +150,16 @@ def open_store(root: Path) -> None:
     logging.getLogger("alembic").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(tracking_uri(root))
     try:
-        with _one_at_a_time():
+        with one_at_a_time():
             mlflow.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        store = f"MLflow: {mlflow.get_tracking_uri()} cannot be opened ({reason})"
+        store = f"MLflow: {mlflow.get_tracking_uri()} cannot be opened ({said_by(error)})"
         raise UnrollError(f"{store}; the variable MLFLOW_TRACKING_URI names it") from None
+
+
+def said_by(error: Exception) -> str:
+    """Return what an error says, in one line that is not too long."""
+    return " ".join(str(error).split())[:200]
 
 
 def tracking_uri(root: Path) -> str:
@@ -138,7 +186,7 @@ def start_run(experiment: str, name: str, tags: Mapping[str, str], parent: Run |
 
 
 def _set_experiment(name: str) -> None:
-    with _one_at_a_time():
+    with one_at_a_time():
         database = _database()
         if database is not None and mlflow.get_experiment_by_name(name) is None:
             folder = database.parent / "mlartifacts" / name
@@ -152,7 +200,7 @@ def _database() -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
-def _one_at_a_time() -> AbstractContextManager[object]:
+def one_at_a_time() -> AbstractContextManager[object]:
     """Keep other processes out of a SQLite store: two that create its tables or an experiment at once fail."""
     database = _database()
     return nullcontext() if database is None else filelock.FileLock(f"{database}.lock")
@@ -183,17 +231,57 @@ def list_runs(experiment: str, most: int) -> list[PastRun]:
         max_results=most * 10,
         output_format="list",
     )
-    return [
-        PastRun(
-            id=run.info.run_id,
-            name=run.info.run_name,
-            cell=run.data.tags.get("cell", ""),
-            started=datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC),
-            metrics=dict(run.data.metrics),
+    return [_past(run) for run in found if "mlflow.parentRunId" not in run.data.tags][:most]
+
+
+def look_up(named: str) -> PastRun:
+    """Return the run with an id, the newest finished one with a name, or the one whose id begins so.
+
+    Raises:
+        UnrollError: there is none, or several ids begin so.
+    """
+    quoted = f'"{named}"' if '"' not in named else f"'{named}'"
+    looked = [f"attributes.run_id = {quoted}", f"attributes.run_name = {quoted} AND attributes.status = 'FINISHED'"]
+    if ID_BEGINNING.fullmatch(named):
+        looked.append(f"attributes.run_id LIKE '{named}%'")
+    for place, wanted in enumerate(looked):
+        found = _search_all(wanted, most=2)
+        if len(found) > 1 and place == 2:
+            ids = " and ".join(run.info.run_id for run in found)
+            raise UnrollError(f"run {named}: {ids} begin so; give more of the id")
+        if found:
+            return get_run(found[0].info.run_id)
+    raise UnrollError(
+        f"run {named}: MLflow at {mlflow.get_tracking_uri()} knows no finished run of that id or name; `make ui` shows "
+        "them, and task/cell, as in sentiment/LSTM, is the model that stands here"
+    )
+
+
+def get_run(run_id: str) -> PastRun:
+    """Return a run by its whole id."""
+    return _past(mlflow.get_run(run_id))
+
+
+def _past(run: mlflow.entities.Run) -> PastRun:
+    started = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+    data = run.data
+    return PastRun(
+        run.info.run_id, str(run.info.run_name), started, dict(data.params), dict(data.tags), dict(data.metrics)
+    )
+
+
+def _search_all(wanted: str, most: int) -> list[mlflow.entities.Run]:
+    try:
+        found = mlflow.search_runs(
+            search_all_experiments=True,
+            filter_string=wanted,
+            order_by=["attributes.start_time DESC"],
+            max_results=most,
+            output_format="list",
         )
-        for run in found
-        if "mlflow.parentRunId" not in run.data.tags
-    ][:most]
+    except MlflowException:  # a name with quotes of both kinds, which its language cannot say
+        return []
+    return list(found)
 
 
 def read_tags(run_id: str) -> dict[str, str]:
@@ -214,7 +302,19 @@ def add_to_run(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str
         for name, text in tags.items():
             client.set_tag(run_id, name, text)
     except MlflowException as error:
-        raise UnrollError(f"MLflow: run {run_id}: {' '.join(str(error).split())[:200]}") from None
+        raise UnrollError(f"MLflow: run {run_id}: {said_by(error)}") from None
+
+
+def read_predictions(run_id: str) -> pd.DataFrame | None:
+    """Return what `Run.log_predictions` kept, None where the run kept nothing or it is no longer there."""
+    client = mlflow.MlflowClient()
+    try:
+        if not any(file.path == str(PREDICTIONS) for file in client.list_artifacts(run_id, str(PREDICTIONS.parent))):
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            return pd.read_parquet(client.download_artifacts(run_id, str(PREDICTIONS), folder))
+    except (MlflowException, OSError):
+        return None
 
 
 def attach_files(run_id: str, folder: str, files: list[Path]) -> None:
@@ -222,6 +322,12 @@ def attach_files(run_id: str, folder: str, files: list[Path]) -> None:
     client = mlflow.MlflowClient()
     for file in files:
         client.log_artifact(run_id, str(file), folder)
+
+
+def name_run(*parts: object) -> str:
+    """Return a run's name: what it is and, within a DVC experiment, that experiment's name in brackets."""
+    experiment = os.environ.get("DVC_EXP_NAME", "")
+    return " ".join(str(part) for part in [*parts, *([f"({experiment})"] if experiment else [])])
 
 
 def workspace_tags() -> dict[str, str]:

@@ -1,0 +1,107 @@
+"""Which rows two models share, where they differ, and which of them becomes champion."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from unroll.champion import choose_best, decide
+from unroll.comparing import find_disagreement, join_answers, score_answers, shared_rows
+
+LABELS = ("x", "y")
+
+
+def table(rows: Sequence[tuple[int, str, str, int, float]]) -> pd.DataFrame:
+    """Answers from row id, group, text, label and the probability of the second class."""
+    made = pd.DataFrame(rows, columns=["row_id", "group", "text", "label", "y"])
+    return made.assign(x=1 - made["y"])
+
+
+FIRST = table([(1, "1", "a b", 1, 0.9), (2, "1", "a", 0, 0.2), (3, "2", "b", 1, 0.4), (4, "2", "c", 0, 0.7)])
+
+
+def test_shared_rows_are_the_same_row_wherever_it_stands() -> None:
+    other = FIRST.iloc[[3, 1, 0]].reset_index(drop=True)
+    left, right = shared_rows([FIRST, other], by_id=True)
+    assert left.tolist() == [0, 1, 3]
+    assert right.tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize(("column", "value"), [("row_id", 9), ("group", "7"), ("text", "z"), ("label", 0)])
+def test_a_row_that_differs_in_anything_is_another_one(column: str, value: object) -> None:
+    other = FIRST.assign(**{column: [value, *FIRST[column].tolist()[1:]]})
+    assert shared_rows([FIRST, other], by_id=True)[0].tolist() == [1, 2, 3]
+
+
+def test_ids_that_are_places_in_a_file_do_not_matter_and_equal_rows_are_told_apart() -> None:
+    first = table([(1, "a", "A", 0, 0.1), (2, "a", "A", 0, 0.1), (3, "b", "B", 1, 0.9)])
+    other = table([(5, "a", "A", 0, 0.1), (6, "b", "B", 1, 0.9)])
+    left, right = shared_rows([first, other], by_id=False)
+    assert (left.tolist(), right.tolist()) == ([0, 2], [0, 1])
+    assert len(shared_rows([first, other], by_id=True)[0]) == 0
+
+
+def test_three_tables_share_what_stands_in_all_of_them() -> None:
+    found = shared_rows([FIRST, FIRST.iloc[1:], FIRST.iloc[:3]], by_id=True)
+    assert [rows.tolist() for rows in found] == [[1, 2], [0, 1], [1, 2]]
+
+
+def test_answers_are_joined_to_their_rows() -> None:
+    rows = FIRST[["row_id", "group", "text", "label"]].iloc[::-1]
+    joined = join_answers(FIRST[["row_id", "x", "y"]], rows)
+    pd.testing.assert_frame_equal(joined[FIRST.columns], FIRST)
+
+
+def test_where_two_models_differ() -> None:
+    second = FIRST.assign(y=[0.8, 0.55, 0.6, 0.6]).assign(x=[0.2, 0.45, 0.4, 0.4])
+    found = find_disagreement(FIRST, second, LABELS, examples=5, seed=1)
+    assert (found.rows, found.only_first, found.only_second) == (2, 1, 1)
+    assert found.pairs == [(0, 1, 2)]
+    assert [(example.text, example.label, example.first, example.second) for example in found.examples] == [
+        ("b", 1, 0, 1), ("a", 0, 0, 1),
+    ]  # fmt: skip
+    assert found.difference.accuracy == 0
+    assert len(find_disagreement(FIRST, second, LABELS, examples=1, seed=1).examples) == 1
+
+
+def test_scores_are_those_of_the_definition() -> None:
+    scores = score_answers(FIRST, LABELS)
+    assert scores["accuracy"] == 0.5
+    assert scores["group_accuracy"] == 0.5
+    assert scores["log_loss"] == pytest.approx(-np.log([0.9, 0.8, 0.4, 0.3]).mean())
+
+
+def test_the_blend_is_best_where_it_is_as_good() -> None:
+    assert choose_best({"LSTM": 0.7, "blend": 0.7, "GRU": 0.6}) == "blend"
+    assert choose_best({"LSTM": 0.8, "blend": 0.7}) == "LSTM"
+
+
+def judge(new: pd.DataFrame, old: pd.DataFrame | None, outgrown: bool = False) -> tuple[bool, str]:
+    decision = decide(new, old, LABELS, "accuracy", by_id=True, outgrown=outgrown)
+    return decision.moved, decision.why
+
+
+def test_a_champion_goes_to_a_better_one_on_the_rows_of_both() -> None:
+    better = FIRST.assign(y=[0.9, 0.2, 0.6, 0.7]).assign(x=[0.1, 0.8, 0.4, 0.3])
+    assert judge(better, FIRST) == (
+        True, "accuracy 0.7500 against 0.5000 on the 4 rows that both answered out of fold"
+    )  # fmt: skip
+    assert not judge(FIRST, better)[0]
+    assert not judge(FIRST, FIRST)[0], "as good is not better"
+    # On its own rows the new one has all right; on the rows of both it is no better.
+    more = pd.concat([FIRST, better.iloc[:3].assign(row_id=[7, 8, 9])], ignore_index=True)
+    assert judge(more, FIRST) == (False, "accuracy 0.5000 against 0.5000 on the 4 rows that both answered out of fold")
+
+
+def test_a_champion_stays_where_scores_do_not_compare() -> None:
+    other = FIRST.assign(row_id=[11, 12, 13, 4])
+    moved, why = judge(other, FIRST)
+    assert not moved
+    assert "the two share 1 of 4 judged rows" in why
+    assert judge(FIRST, None)[0] is False
+    assert judge(FIRST, FIRST.drop(columns="x"))[0] is False
+
+
+def test_a_champion_of_the_sample_goes_to_any_model_of_real_data() -> None:
+    assert judge(FIRST, FIRST, outgrown=True) == (True, "the champion learned from the sample, this one did not")
