@@ -300,7 +300,7 @@ def test_an_experiment_is_tagged_in_mlflow(restored: Project) -> None:
     assert "train@surnames" not in re.sub(r"Stage '\S+' didn't change", "", out)
     found = json.loads(restored.run("python", "-c", MLFLOW_CHECK).stdout.splitlines()[-1])
     tagged = [run for run in found["runs"] if run["tags"].get("dvc_experiment") == "faster"]
-    assert [run["name"] for run in tagged if run["params"]["cell"] == "blend"] == ["sentiment blend"]
+    assert [run["name"] for run in tagged if run["params"]["cell"] == "blend"] == ["sentiment blend (faster)"]
     tagged = [run for run in tagged if run["params"]["cell"] != "blend"]
     assert {run["params"]["lr"] if "fold" in run["tags"] else run["params"]["train.lr"] for run in tagged} == {"0.01"}
     difference = restored.run("dvc", "metrics", "diff", "--json").stdout
