@@ -11,7 +11,7 @@ import pandas as pd
 
 import unroll
 from unroll import paths, tracking
-from unroll.blend import find_known_labels, read_calibration
+from unroll.blend import find_known_labels
 from unroll.champion import choose_best, decide
 from unroll.comparing import join_answers
 from unroll.config import Config, read_config
@@ -107,7 +107,7 @@ def main(task_name: str) -> None:
                 weights: dict[str, float] = blend["weights"] if chosen == "blend" else {chosen: 1.0}
                 asked = {cell: bundles[cell] for cell in weights}
                 package, example = Path(unroll.__file__).parent, rows["text"].iloc[:2].tolist()
-                calibration = read_calibration(blend["calibration"], len(labels)) if chosen == "blend" else None
+                calibration = blend["calibration"] if chosen == "blend" else None
                 model = run.log_model(asked, weights, package, example, labels, calibration)
             said = {"task": task.name, "cell": chosen, "bundle_sha256": digests[chosen], "metric": task.metric,
                     "score": f"{standing[chosen]:.6f}", "sample": "yes" if reads_sample(config) else "no"}  # fmt: skip

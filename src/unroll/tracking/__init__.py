@@ -25,7 +25,6 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from unroll.blend import Calibration
 from unroll.errors import UnrollError
 
 REQUIREMENTS = ("torch", "torchtext", "numpy", "pandas", "scikit-learn", "pydantic", "ruamel.yaml", "safetensors",
@@ -95,7 +94,7 @@ class Run:
         package: Path,
         example: list[str],
         labels: Sequence[str],
-        calibration: Calibration | None = None,
+        calibration: Mapping[str, Any] | None = None,
     ) -> str:
         """Record bundles as one model that reads raw text, for `unroll serve`, `mlflow models predict` and its server.
 
@@ -105,7 +104,7 @@ class Run:
             package: folder of the package's source, which goes along.
             example: texts to show how it is asked.
             labels: of the classes, each of which becomes a column of the answer.
-            calibration: of the weighted mean.
+            calibration: of the weighted mean, as blend.Calibration.as_content gives it.
 
         Returns:
             The model's address.
@@ -116,7 +115,7 @@ class Run:
         panel = {
             "labels": list(labels),
             "weights": {cell: float(weights[cell]) for cell in folders},
-            "calibration": None if calibration is None else calibration.as_content(),
+            "calibration": calibration,
             "bundles": {cell: [f"{cell}_{folder.name}" for folder in places] for cell, places in folders.items()},
         }
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
