@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 from unroll.bundle import Bundle, load_bundle, save_bundle
+from unroll.checkpoint import Checkpoints
 from unroll.config import TaskConfig
 from unroll.corpus import TEST_FOLD, Corpus
 from unroll.errors import UnrollError
@@ -131,7 +132,7 @@ def train_fold(
         seed=fold_seed,
         title=f"{task.name} {cell} fold {fold}",
         on_epoch=on_epoch,
-        checkpoint=folder / "checkpoint.pt",
+        checkpoint=folder / "checkpoints",
     )
 
     with new_folder(result.folder) as scratch:
@@ -144,7 +145,7 @@ def train_fold(
             row_ids = corpus.row_ids[corpus.spans_of(sequences)]
             probabilities = predict(model, corpus, sequences) if len(sequences) else np.empty((0, len(task.labels)))
             np.savez(scratch / f"{part}.npz", row_ids=row_ids, probabilities=probabilities.astype(np.float32))
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    Checkpoints(folder / "checkpoints").clear()
     return result
 
 
