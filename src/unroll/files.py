@@ -15,6 +15,8 @@ from typing import Any
 
 from unroll.errors import UnrollError
 
+MANIFEST = "manifest.json"
+
 
 def sha256_of(*paths: Path) -> str:
     """Return the hexadecimal sha256 over files, or over all files below folders, in the order of their names."""
@@ -131,3 +133,40 @@ def read_json(path: Path) -> Any:
         raise UnrollError(f"{path}: no such file; run the stage that writes it (dvc repro)") from None
     except (ValueError, OSError) as error:
         raise UnrollError(f"{path}: not readable as JSON ({error})") from None
+
+
+def describe_files(folder: Path, *, but: str) -> list[dict[str, Any]]:
+    """Return name, size and sha256 of every file below a folder but the one that keeps this record."""
+    return [
+        {"name": str(path.relative_to(folder)), "bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / but
+    ]
+
+
+def write_manifest(folder: Path) -> None:
+    """Write manifest.json: the size and sha256 of every file of a folder that is ready."""
+    write_json(folder / MANIFEST, {"files": describe_files(folder, but=MANIFEST)})
+
+
+def check_manifest(folder: Path, mend: str) -> None:
+    """Check that a folder holds the files that its manifest.json names, each as it was written.
+
+    Args:
+        folder: where write_manifest was called.
+        mend: what a person should do about a damaged one.
+
+    Raises:
+        UnrollError: a file is damaged or missing, or there is no manifest.
+    """
+    record = read_json(folder / MANIFEST)
+    try:
+        named = {file["name"]: file["sha256"] for file in record["files"]}
+    except (KeyError, TypeError):
+        raise UnrollError(f"{folder / MANIFEST}: expected the sha256 of each file; {mend}") from None
+    found = {file["name"]: file["sha256"] for file in describe_files(folder, but=MANIFEST)}
+    for name in sorted(named):
+        if name not in found:
+            raise UnrollError(f"{folder / name}: missing, but {MANIFEST} names it; {mend}")
+        if named[name] != found[name]:
+            raise UnrollError(f"{folder / name}: damaged, its sha256 is not the one in {MANIFEST}; {mend}")
