@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import NoReturn
 
 
@@ -61,9 +62,22 @@ def run_program(main: Callable[[], None]) -> None:
         )
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one finds it ending
-        command = "`dvc repro`" if "DVC_STAGE" in os.environ else "the same command"
-        print(f"interrupted: {command} goes on where this one stopped", file=sys.stderr)
+        tell_interrupted()
         raise SystemExit(130) from None
+
+
+def tell_interrupted() -> None:
+    """Say how to go on."""
+    command = "`dvc repro`" if "DVC_STAGE" in os.environ else "the same command"
+    print(f"interrupted: {command} goes on where this one stopped", file=sys.stderr)
+
+
+def hear_interrupt(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Stand in for sys.excepthook: a Ctrl-C is one sentence."""
+    if issubclass(kind, KeyboardInterrupt):
+        tell_interrupted()
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def explain_no_place(error: OSError) -> str | None:

@@ -115,7 +115,7 @@ def send(folder: Path, store: str, experiment_id: Callable[[str], str]) -> tuple
             try:
                 if not run["id"]:
                     run["id"] = create_run(run, experiment_id(run["experiment"]))
-                    file.write(json.dumps({"run": {"id": run["id"]}}) + "\n")
+                    file.write("\n" + json.dumps({"run": {"id": run["id"]}}) + "\n")
                     file.flush()
                     _tell_children(folder, path.stem, run["id"])
                 for action in actions:
@@ -136,7 +136,7 @@ def _tell_children(folder: Path, key: str, run_id: str) -> None:
     for path in folder.glob("*.jsonl"):
         if f'"parent": "{key}"' in path.read_text(encoding="utf-8").partition("\n")[0]:
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"run": {"parent": run_id}}) + "\n")
+                file.write("\n" + json.dumps({"run": {"parent": run_id}}) + "\n")
 
 
 def _read(content: str) -> list[dict[str, Any]]:
@@ -146,5 +146,5 @@ def _read(content: str) -> list[dict[str, Any]]:
         try:
             actions.append(json.loads(line))
         except ValueError:
-            break
+            continue
     return actions
