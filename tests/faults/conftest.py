@@ -13,6 +13,7 @@ from project import Project, copy_project, make_small
 
 Tell = Callable[[str, str], None]
 INJECTED = Path(__file__).parent / "injected"
+TRAIN = ("python", "-m", "unroll.stages.train", "sentiment", "GRU")
 STAGES = ("download", "prepare", "tokenize")
 
 
@@ -29,12 +30,12 @@ def tell(request: pytest.FixtureRequest) -> Tell:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the table."""
     lines = [
-        (*content, "nothing" if report.passed else "SEE THE FAILURE")
+        (*map(str, content), "nothing" if report.passed else "SEE THE FAILURE")
         for reports in terminalreporter.stats.values()
         for report in reports
         if isinstance(report, pytest.TestReport) and report.when == "call"
         for name, content in report.user_properties
-        if name == "fault"
+        if name == "fault" and isinstance(content, list | tuple)
     ]
     if not lines:
         return
@@ -82,7 +83,7 @@ def trained(tokenized_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def train(project: Project, *, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the stage as DVC does."""
-    return project.run("python", "-m", "unroll.stages.train", "sentiment", "GRU", check=check, **variables)
+    return project.run(*TRAIN, check=check, **variables)
 
 
 def models(project: Project) -> dict[str, bytes]:

@@ -29,7 +29,7 @@ def kill_everywhere(project: Project, command: tuple[str, ...], outputs: tuple[s
         return {name: content for name, content in project.state().items() if name.startswith(outputs)}
 
     log = project.folder.parent / "renames"
-    project.run(*command, **injected(project, RENAMES=str(log)))
+    project.run(*command, check=True, **injected(project, RENAMES=str(log)))
     whole = state()
     assert whole
     renames = len(log.read_text().splitlines())
@@ -76,7 +76,7 @@ def test_training_killed_at_each_rename_ends_with_the_same_weights(
     tokenized: Project, trained: dict[str, bytes], tell: Tell
 ) -> None:
     log = tokenized.folder.parent / "renames"
-    train(tokenized, **injected(tokenized, RENAMES=str(log)))
+    train(tokenized, check=True, **injected(tokenized, RENAMES=str(log)))
     renames = len(log.read_text().splitlines())
     for number in range(1, renames + 1):
         for name in (".cache/folds", "models"):

@@ -64,9 +64,10 @@ def main(task_name: str, cell: str) -> None:
         scores = score(out_of_fold[list(task.labels)].to_numpy(), labels)
         with new_folder(paths.model(task.name, cell)) as scratch:
             for result in results:
-                shutil.copytree(
-                    result.folder, scratch / f"fold-{result.fold}", ignore=shutil.ignore_patterns("*.npz", MANIFEST)
-                )
+                fold_folder = scratch / f"fold-{result.fold}"
+                fold_folder.mkdir()
+                for name in ("bundle.json", "weights.safetensors", "history.json"):
+                    shutil.copyfile(result.folder / name, fold_folder / name)
             digest = sha256_of(*sorted(scratch.glob("fold-*/weights.safetensors")))
             out_of_fold.to_parquet(scratch / "out_of_fold.parquet", index=False)
             collect_folds(results, "test", task.labels).to_parquet(scratch / "test.parquet", index=False)
