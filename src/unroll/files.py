@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import uuid
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from unroll.errors import UnrollError
 
 MANIFEST = "manifest.json"
+BOMB_BYTES, BOMB_TIMES = 64 << 20, 200  # text takes a third to a tenth of its size in an archive
 
 
 def sha256_of(*paths: Path) -> str:
@@ -170,3 +172,17 @@ def check_manifest(folder: Path, mend: str) -> None:
             raise UnrollError(f"{folder / name}: missing, but {MANIFEST} names it; {mend}")
         if named[name] != found[name]:
             raise UnrollError(f"{folder / name}: damaged, its sha256 is not the one in {MANIFEST}; {mend}")
+
+
+def check_archive(archive: zipfile.ZipFile, path: Path | str) -> None:
+    """Check that an archive holds no more than a disk can be expected to take. zipfile never reads past these sizes.
+
+    Raises:
+        UnrollError: a member is made to fill memory or disk.
+    """
+    for member in archive.infolist():
+        if member.file_size > BOMB_BYTES and member.file_size > BOMB_TIMES * member.compress_size:
+            raise UnrollError(
+                f"{path}: {member.filename} would be {member.file_size:,} bytes, more than {BOMB_TIMES} times what it "
+                "takes in the archive; no text is like that, so it is not unpacked"
+            )

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pooch
 import requests
@@ -13,7 +14,7 @@ import requests
 from unroll import kaggle
 from unroll.config import DataConfig
 from unroll.errors import UnrollError
-from unroll.files import describe_files, new_folder, read_json, write_json
+from unroll.files import check_archive, describe_files, new_folder, read_json, write_json
 from unroll.retry import politely
 from unroll.rows import raw_file
 from unroll.tasks import LabelledFolder, Task
@@ -92,10 +93,9 @@ def download_archive(task: Task, url: str, into: Path, expected_rows: Mapping[st
     """
     with new_folder(into) as scratch:
         try:
-            unpack = pooch.Unzip(extract_dir="archive")  # beside the archive
             politely(
                 lambda: pooch.retrieve(
-                    url, known_hash=None, path=scratch, fname="archive.zip", processor=unpack, progressbar=True
+                    url, known_hash=None, path=scratch, fname="archive.zip", processor=_unpack, progressbar=True
                 ),
                 url,
             )
@@ -104,6 +104,12 @@ def download_archive(task: Task, url: str, into: Path, expected_rows: Mapping[st
         _keep_folder(task, scratch, url)
         if isinstance(task.files, LabelledFolder) and expected_rows is not None:
             _check_counts(task.files, scratch, url, expected_rows)
+
+
+def _unpack(archive: str, action: str, downloader: Any) -> Any:
+    with zipfile.ZipFile(archive) as content:
+        check_archive(content, Path(archive).name)
+    return pooch.Unzip(extract_dir="archive")(archive, action, downloader)  # beside the archive
 
 
 def _keep_folder(task: Task, folder: Path, origin: str) -> None:
