@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -96,8 +95,13 @@ def load_bundle(folder: Path) -> Bundle:
             raise UnrollError(f"{folder / DESCRIPTION}: damaged, its sha256 is another one; train again")
         if not weights.is_file() or sha256_of_file(weights) != description["weights_sha256"]:
             raise UnrollError(f"{weights}: missing, or not the weights that {DESCRIPTION} names; train again")
-        if description["cell"] not in CELLS:
+        if str(description["cell"]) not in CELLS:
             raise UnrollError(f"{folder / DESCRIPTION}: cell {description['cell']!r} is not one of {', '.join(CELLS)}")
+        for key in ("labels", "label_names", "tokens"):
+            if not (isinstance(description[key], list) and all(isinstance(name, str) for name in description[key])):
+                raise TypeError(f"{key} must be a list of texts")
+        if not len(description["labels"]) == len(description["label_names"]) > 0:
+            raise TypeError("labels and label_names must be as many, one at least")
         shape = ModelConfig.model_validate(description["model"])
         vocabulary = Vocabulary(tuple(description["tokens"]))
         model = SpanClassifier(description["cell"], shape, len(vocabulary), len(description["labels"]))
@@ -112,6 +116,16 @@ def load_bundle(folder: Path) -> Bundle:
             vocabulary=vocabulary,
             model=model.eval(),
         )
-    except (KeyError, TypeError, ValidationError, AttributeError, OSError, SafetensorError, RuntimeError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        MemoryError,
+        ValidationError,
+        AttributeError,
+        OSError,
+        SafetensorError,
+        RuntimeError,
+    ) as error:
         reason = " ".join(str(error).split())[:200]
         raise UnrollError(f"{folder}: not a whole bundle ({type(error).__name__}: {reason}); train again") from None

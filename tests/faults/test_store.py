@@ -88,7 +88,7 @@ def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
 
 @pytest.mark.parametrize("fault", ["does not answer", "is gone"])
 def test_a_server_lost_in_the_middle_of_a_training(tokenized: Project, tmp_path: Path, tell: Tell, fault: str) -> None:
-    tokenized.set("sentiment.train.epochs", 300)
+    tokenized.set("sentiment.train.epochs", 60)
     store, port = f"sqlite:///{tmp_path}/server.db", free_port()
     address = f"http://127.0.0.1:{port}"
     with mlflow_server(tmp_path, store, port) as server:
@@ -97,7 +97,7 @@ def test_a_server_lost_in_the_middle_of_a_training(tokenized: Project, tmp_path:
         os.killpg(server.pid, signal.SIGSTOP if fault == "does not answer" else signal.SIGKILL)
         out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
-    assert "epoch 300/300" in out
+    assert "epoch 60/60" in out
     assert err.count("has stopped answering") == 1, err
     assert "the model of the run 'sentiment GRU' is not recorded" in err
     assert "runs are not sent yet; they are kept in" in err
@@ -110,7 +110,7 @@ def test_a_server_lost_in_the_middle_of_a_training(tokenized: Project, tmp_path:
     assert [run["name"] for run in found] == ["sentiment GRU"] * 2 + ["sentiment GRU fold 0"] * 2
     assert all(run["status"] == "FINISHED" and run["scored"] for run in found)
     for child in found[2:]:
-        assert child["epochs"] == list(range(1, 301))
+        assert child["epochs"] == list(range(1, 61))
         assert child["parent"] in {run["id"] for run in found[:2]}
     tell(f"MLflow server {fault} in the middle", "training goes on; all metrics kept, sent by the next run; model told")
 
@@ -118,7 +118,7 @@ def test_a_server_lost_in_the_middle_of_a_training(tokenized: Project, tmp_path:
 def test_a_server_lost_before_a_fold_begins(tokenized: Project, tmp_path: Path, tell: Tell) -> None:
     """A run that could not even be created is created, below its parent, when the server is back."""
     tokenized.set("sentiment.split.run_folds", [0, 1])
-    tokenized.set("sentiment.train.epochs", 150)
+    tokenized.set("sentiment.train.epochs", 40)
     store, port = f"sqlite:///{tmp_path}/server.db", free_port()
     address = f"http://127.0.0.1:{port}"
     with mlflow_server(tmp_path, store, port) as server:
@@ -134,7 +134,7 @@ def test_a_server_lost_before_a_fold_begins(tokenized: Project, tmp_path: Path, 
     assert [run["name"] for run in found] == ["sentiment GRU", "sentiment GRU fold 0", "sentiment GRU fold 1"]
     assert all(run["status"] == "FINISHED" for run in found)
     assert {run["parent"] for run in found[1:]} == {found[0]["id"]}
-    assert [run["epochs"] for run in found[1:]] == [list(range(1, 151))] * 2
+    assert [run["epochs"] for run in found[1:]] == [list(range(1, 41))] * 2
     assert dict(found[2]["params"])["fold"] == "1"  # type: ignore[call-overload]
     tell("MLflow server gone before a fold", "the fold's run is made later, with its settings, below its parent")
 
