@@ -121,7 +121,6 @@ def load_bundle(folder: Path) -> Bundle:
         TypeError,
         ValueError,
         MemoryError,
-        ValidationError,
         AttributeError,
         OSError,
         SafetensorError,

@@ -1,7 +1,7 @@
 """A program: atheris feeds one reader of the house bytes that it chooses by the branches they take."""
 
+import shutil
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +14,7 @@ with atheris.instrument_imports(include=["unroll.textfiles", "unroll.text", "unr
 from faults.fuzz import check_texts
 from unroll.errors import UnrollError
 
-FOLDER = Path(tempfile.mkdtemp())
+FOLDER = Path.cwd() / "read"
 
 
 def texts(content: bytes) -> None:
@@ -26,6 +26,7 @@ def texts(content: bytes) -> None:
 def vectors(content: bytes) -> None:
     """Read them as word vectors."""
     (FOLDER / "v.txt").write_bytes(content)
+    shutil.rmtree(FOLDER / "cache", ignore_errors=True)
     with suppress(UnrollError):
         load_vectors(str(FOLDER / "v.txt"), build_vocabulary([["good"]]), FOLDER / "cache")
 
@@ -39,6 +40,7 @@ def bundle(content: bytes) -> None:
 
 
 if __name__ == "__main__":
+    FOLDER.mkdir()
     reader = {"texts": texts, "vectors": vectors, "bundle": bundle}[sys.argv.pop(1)]
     atheris.Setup(sys.argv, reader)
     atheris.Fuzz()

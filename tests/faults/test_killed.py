@@ -71,7 +71,7 @@ def test_a_late_stage_killed_at_each_rename(
     tell(f"SIGKILL in {stage[0]}", f"killed at {times} points: old or new files, a second run is the same")
 
 
-# Before and after the checkpoints of epochs 1 to 4; in the finished fold's bundle and manifest; before and after it takes
+# Before and after checkpoints of epochs; in the bundle and the manifest of the finished fold; before and after it takes
 # its name; in the stage's scores; before and after the model folder takes its name.
 WAY = ("1-", "1+", "2-", "1+", "1+", "1-", "3+", "4-", "4+", "1+", "2-", "2+")
 
