@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,41 +48,47 @@ def test_eight_trainings_on_one_fresh_sqlite_store(tokenized: Project, tmp_path:
 
 
 @pytest.fixture
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """The address of a database of a PostgreSQL of the test's own, from Debian's package."""
     pytest.importorskip("psycopg2", reason="psycopg2-binary is not installed")
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not found:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     as_user: list[str] = []
-    folder = tmp_path_factory.mktemp("postgresql")
+    # Not below pytest's own folder, into which another user may not go.
+    folder = Path(tempfile.mkdtemp(prefix="unroll-postgresql-"))
     if os.geteuid() == 0:  # it refuses to run as root
         if shutil.which("runuser") is None or subprocess.run(["id", "postgres"], capture_output=True).returncode:
             pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
         as_user = ["runuser", "-u", "postgres", "--"]
         shutil.chown(folder, "postgres")
-        for parent in (folder.parent, folder.parent.parent):
-            parent.chmod(parent.stat().st_mode | 0o011)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
 
-    def call(*command: str) -> None:
-        done = subprocess.run(
-            [*as_user, str(found[-1] / command[0]), *command[1:]], cwd=folder, text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        if done.returncode:
-            pytest.skip(f"PostgreSQL does not start here: {done.stdout[-300:]}")
+    def call(*command: str) -> str | None:
+        """Run a program of PostgreSQL; return what it said where it failed."""
+        with (folder / "said").open("w") as said:
+            done = subprocess.run(
+                [*as_user, str(found[-1] / command[0]), *command[1:]], cwd=folder, text=True,
+                stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        return (folder / "said").read_text()[-300:] if done.returncode else None
 
-    call("initdb", "--pgdata", str(folder / "data"), "--auth", "trust", "--username", "unroll", "--no-sync")
+    data = str(folder / "data")
     options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
-    call("pg_ctl", "--pgdata", str(folder / "data"), "--wait", "--log", str(folder / "log"), "-o", options, "start")
     try:
-        call("createdb", "--host", "127.0.0.1", "--port", str(port), "--username", "unroll", "runs")
-        yield f"postgresql://unroll@127.0.0.1:{port}/runs"
+        for command in (
+            ("initdb", "--pgdata", data, "--auth", "trust", "--username", "unroll", "--no-sync"),
+            ("pg_ctl", "--pgdata", data, "--wait", "--log", str(folder / "log"), "-o", options, "start"),
+            ("createdb", "--host", "127.0.0.1", "--port", str(port), "--username", "unroll", "runs"),
+        ):
+            if failed := call(*command):
+                pytest.skip(f"PostgreSQL does not start here: {failed}")
+        yield f"postgresql+psycopg2://unroll@127.0.0.1:{port}/runs"
     finally:
-        call("pg_ctl", "--pgdata", str(folder / "data"), "--wait", "--mode", "immediate", "stop")
+        call("pg_ctl", "--pgdata", data, "--wait", "--mode", "immediate", "stop")
+        shutil.rmtree(folder)
 
 
 def test_eight_trainings_on_a_server_with_postgresql(

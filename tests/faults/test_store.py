@@ -8,10 +8,9 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -67,8 +66,8 @@ def mlflow_server(folder: Path, store: str, port: int) -> Iterator[subprocess.Po
                 time.sleep(0.1)
         yield process
     finally:
-        for number in (signal.SIGCONT, signal.SIGKILL):
-            os.killpg(process.pid, number)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # a stopped one dies of it too
         process.wait()
 
 
