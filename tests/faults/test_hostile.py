@@ -30,7 +30,7 @@ from unroll.textfiles import Kind
 from unroll.vectors import PACKAGES, unpack_vectors
 
 SENTIMENT = load_task("sentiment")
-CASES = int(os.environ.get("FUZZ_CASES", "2000"))  # `make test-faults` asks for 100,000 and more in all
+CASES = int(os.environ.get("FUZZ_CASES", "1000"))  # `make test-faults` asks for 100,000 and more in all
 many = settings(max_examples=CASES, suppress_health_check=list(HealthCheck), database=None)
 some = settings(max_examples=max(100, CASES // 20), suppress_health_check=list(HealthCheck), database=None)
 

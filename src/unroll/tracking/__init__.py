@@ -232,7 +232,7 @@ def start_run(experiment: str, name: str, tags: Mapping[str, str], parent: Run |
         if status == "KILLED":  # a person waits, and a store that does not answer is no reason to
             ending = threading.Thread(target=run.end, args=(status,), daemon=True)
             ending.start()
-            ending.join(0.5)
+            ending.join(0.3)
         else:
             run.end(status)
             if parent is None and _store.is_down:
