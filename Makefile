@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro best test check bench format ui clean
+.PHONY: help install repro best test test-faults check bench format ui clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,10 +42,13 @@ check: $(READY)  ## lint, types, and the tests that take seconds
 	ruff format --check .
 	mypy
 	hadolint --failure-threshold warning Dockerfile
-	pytest -q -m "not slow" --numprocesses 2 --dist loadfile
+	pytest -q -m "not slow and not faults" --numprocesses 2 --dist loadfile
 
-test: $(READY)  ## all tests
-	pytest -q --numprocesses 2 --dist loadfile
+test: $(READY)  ## all tests but the long ones of faults
+	pytest -q -m "not faults" --numprocesses 2 --dist loadfile
+
+test-faults: $(READY)  ## programs killed, disks full, stores away, hostile files; a table of what was lost at the end
+	FUZZ_CASES=20000 pytest -q tests/faults --numprocesses 2 --dist worksteal
 
 bench: $(READY)  ## speed beside what is commonly written, on DATA; writes reports/benchmarks/
 	python -m benchmarks --data "$(DATA)"

@@ -427,6 +427,7 @@ def test_the_model_in_mlflow_answers_with_the_blends_weights(
     names = [name for name in NAMES if name.strip()]
     with tracking.start_run("surnames", "blend", {}) as run:
         address = run.log_model(folders, WEIGHTS, ROOT / "src/unroll", names[:2], labels)
+    assert address is not None
     found = mlflow.pyfunc.load_model(address).predict(pd.DataFrame({"text": names}))
     expected = blend(models["surnames"], names)
     assert found[[f"p_{label}" for label in labels]].to_numpy() == pytest.approx(expected, abs=1e-6)

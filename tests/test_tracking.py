@@ -12,6 +12,7 @@ import pytest
 
 from unroll import tracking
 from unroll.errors import UnrollError
+from unroll.tracking.outbox import Outbox
 
 SCORES = {"accuracy": 0.5, "macro_f1": 0.25}
 
@@ -151,3 +152,47 @@ def test_a_store_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(UnrollError, match=r"http://127.0.0.1:9 cannot be opened .*MLFLOW_TRACKING_URI names"):
         tracking.open_store(tmp_path)
+
+
+@pytest.mark.slow
+def test_what_a_store_does_not_take_is_kept_and_sent_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = tmp_path / ".cache/unsent"
+    with sqlite3.connect(tmp_path / "mlflow.db") as other:
+        with tracking.start_run("mood", "parent", {"task": "mood"}) as run:
+            run.log_epoch({"loss": 1.0}, 1)
+            other.execute("BEGIN EXCLUSIVE")
+            run.log_epoch({"loss": 0.5}, 2)
+            with tracking.start_run("mood", "child", {"fold": "0"}, parent=run) as child:
+                child.log_params({"seed": 1})
+                child.log_epoch({"loss": 0.25}, 1)
+            with (sorted(kept.glob("*.jsonl"))[-1]).open("a") as file:
+                file.write('{"metrics": {"lo')  # a process that was killed while it wrote
+        said = capsys.readouterr().err
+        assert said.count("has stopped answering") == 1
+        assert "2 runs are not sent yet" in said
+    tracking.open_store(tmp_path)
+    assert "sent 2 runs" in capsys.readouterr().err
+    assert list(kept.iterdir()) == []
+    client = mlflow.MlflowClient()
+    found = {run.info.run_name: run for run in mlflow.search_runs(search_all_experiments=True, output_format="list")}
+    assert found.keys() == {"parent", "child"}
+    assert [item.value for item in client.get_metric_history(run.id, "loss")] == [1.0, 0.5]
+    assert found["child"].data.metrics == {"loss": 0.25}
+    assert found["child"].data.params == {"seed": "1"}
+    assert found["child"].data.tags["mlflow.parentRunId"] == run.id
+    assert found["child"].data.tags["fold"] == "0"
+    assert {item.info.status for item in found.values()} == {"FINISHED"}
+
+
+@pytest.mark.slow
+def test_what_is_kept_for_a_run_that_is_gone_is_set_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = tmp_path / ".cache/unsent"
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    outbox = Outbox(kept, {"store": store, "id": "0" * 32})
+    outbox.add({"metrics": {"loss": 1.0}, "step": 1, "time": 1})
+    tracking.open_store(tmp_path)
+    assert len(list(kept.glob("*.jsonl"))) == 1, "the file of a run that goes on was taken"
+    outbox.close()
+    tracking.open_store(tmp_path)
+    assert "refuses what was kept for a run that it does not have any more" in capsys.readouterr().err
+    assert [path.suffix for path in kept.iterdir()] == [".refused"]

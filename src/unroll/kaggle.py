@@ -23,7 +23,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from unroll.errors import UnrollError
-from unroll.files import new_folder
+from unroll.files import check_archive, new_folder
 from unroll.retry import asked_wait, is_network_fault, politely, status_of
 
 Client = Any  # the official client's classes are imported late and carry no types
@@ -189,6 +189,7 @@ def _download(fetch: Callable[[str], None], name: str, into: Path) -> None:
     with new_folder(into) as scratch:
         try:
             with zipfile.ZipFile(archive) as content:
+                check_archive(content, archive.name)
                 content.extractall(scratch)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             shutil.rmtree(broken_off, ignore_errors=True)  # it would be taken as whole by its size

@@ -13,6 +13,7 @@ import pandas as pd
 import pandera.pandas as pandera
 
 from unroll.errors import UnrollError
+from unroll.files import check_archive
 from unroll.splits import assign_folds, choose_test_rows
 from unroll.tasks import LabelledFolder, TableFiles, Task
 
@@ -90,11 +91,12 @@ def read_raw_text(folder: Path, name: str) -> tuple[Path, str]:
                     raise UnrollError(
                         f"{path}: expected {name} inside, found {', '.join(archive.namelist()) or 'nothing'}"
                     )
+                check_archive(archive, path)
                 content = archive.read(name)
         else:
             content = path.read_bytes()
         text = content.decode("utf-8-sig")
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise UnrollError(f"{path}: not a whole zip archive ({error}); download it again") from None
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1

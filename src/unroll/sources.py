@@ -14,7 +14,7 @@ import requests
 from unroll import kaggle
 from unroll.config import DataConfig
 from unroll.errors import UnrollError
-from unroll.files import new_folder, read_json, sha256_of_file, write_json
+from unroll.files import check_archive, describe_files, new_folder, read_json, write_json
 from unroll.retry import politely
 from unroll.rows import raw_file
 from unroll.tasks import LabelledFolder, Task
@@ -74,7 +74,7 @@ def is_whole(folder: Path) -> bool:
         return False
     try:
         recorded = read_json(folder / SOURCE_RECORD)["files"]
-        return bool(recorded == describe_files(folder))
+        return bool(recorded == describe_files(folder, but=SOURCE_RECORD))
     except (UnrollError, KeyError, TypeError, OSError):
         return False
 
@@ -93,10 +93,9 @@ def download_archive(task: Task, url: str, into: Path, expected_rows: Mapping[st
     """
     with new_folder(into) as scratch:
         try:
-            unpack = pooch.Unzip(extract_dir="archive")  # beside the archive
             politely(
                 lambda: pooch.retrieve(
-                    url, known_hash=None, path=scratch, fname="archive.zip", processor=unpack, progressbar=True
+                    url, known_hash=None, path=scratch, fname="archive.zip", processor=_unpack, progressbar=True
                 ),
                 url,
             )
@@ -105,6 +104,12 @@ def download_archive(task: Task, url: str, into: Path, expected_rows: Mapping[st
         _keep_folder(task, scratch, url)
         if isinstance(task.files, LabelledFolder) and expected_rows is not None:
             _check_counts(task.files, scratch, url, expected_rows)
+
+
+def _unpack(archive: str, action: str, downloader: Any) -> Any:
+    with zipfile.ZipFile(archive) as content:
+        check_archive(content, Path(archive).name)
+    return pooch.Unzip(extract_dir="archive")(archive, action, downloader)  # beside the archive
 
 
 def _keep_folder(task: Task, folder: Path, origin: str) -> None:
@@ -168,13 +173,4 @@ def copy_local(task: Task, data_dir: Path, into: Path) -> str:
 
 def write_source_record(folder: Path, origin: str) -> None:
     """Write source.json: where the files come from, and the size and sha256 of each."""
-    write_json(folder / SOURCE_RECORD, {"origin": origin, "files": describe_files(folder)})
-
-
-def describe_files(folder: Path) -> list[dict[str, Any]]:
-    """Return name, size and sha256 of every file below a folder but its source.json."""
-    return [
-        {"name": str(path.relative_to(folder)), "bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / SOURCE_RECORD
-    ]
+    write_json(folder / SOURCE_RECORD, {"origin": origin, "files": describe_files(folder, but=SOURCE_RECORD)})

@@ -5,6 +5,7 @@ torch newer than 2.3.
 """
 
 import hashlib
+import pickle
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -123,6 +124,8 @@ def load_vectors(name: str, vocabulary: Vocabulary, cache: Path) -> npt.NDArray[
         else:
             known = ", ".join(sorted(torchtext_vocab.pretrained_aliases))
             raise UnrollError(f"vectors {name!r}: no such file, and not one of {known}")
+    except pickle.UnpicklingError:  # the loader's own cache; torch reads numbers from it and runs nothing
+        raise UnrollError(f"{cache}: what was kept of {name} is damaged; delete that folder") from None
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise UnrollError(f"{name}: expected a word and equally many numbers on each line; {reason}") from None

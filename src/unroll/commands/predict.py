@@ -78,6 +78,7 @@ def predict(
         write(output, format_json(task, asked.texts, probabilities, unknown))
     elif file is not None or output is not None:
         write(output, format_csv(table_rows(task, asked, probabilities, top)))
+        tell_formulas(asked.texts)
     else:
         write(output, "".join(f"{line}\n" for line in answer_lines(task, asked.texts, probabilities, readings, top)))
     tell_unknown(panel, unknown, of_file=file is not None)
@@ -274,6 +275,14 @@ def shown(text: str) -> str:
 def token_word(panel: Panel) -> str:
     """Return what a token is, for people."""
     return "letter" if panel.text.tokenizer == "characters" else "word"
+
+
+def tell_formulas(texts: Sequence[str]) -> None:
+    """Say on standard error that a spreadsheet would run texts as formulas. They are written letter for letter."""
+    formulas = sum(text.startswith(("=", "+", "-", "@", "\t", "\r")) for text in texts)
+    if formulas:
+        text = "1 text begins" if formulas == 1 else f"{formulas:,} texts begin"
+        print(f"{text} with =, +, -, @ or a tab: a spreadsheet should import that column as text", file=sys.stderr)
 
 
 def tell_unknown(panel: Panel, unknown: Sequence[Sequence[str]], *, of_file: bool) -> None:

@@ -1,1 +1,7 @@
-"""One thin module a DVC stage: read settings and files, call the library, write files."""
+"""The stages of the pipeline: one program each."""
+
+import sys
+
+from unroll.errors import hear_interrupt
+
+sys.excepthook = hear_interrupt  # for a Ctrl-C in the seconds in which a stage still imports

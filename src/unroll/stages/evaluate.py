@@ -111,7 +111,10 @@ def main(task_name: str) -> None:
                 model = run.log_model(asked, weights, package, example, labels, calibration)
             said = {"task": task.name, "cell": chosen, "bundle_sha256": digests[chosen], "metric": task.metric,
                     "score": f"{standing[chosen]:.6f}", "sample": "yes" if reads_sample(config) else "no"}  # fmt: skip
-            version = registry.register(task.name, model, members.get(chosen, run.id), said)
+            version = registry.register(task.name, model, members.get(chosen, run.id), said) if model else None
+    if version is None:
+        print(f"{task.name}: the champion stays: the store did not take the new model")
+        return
     table = pd.read_parquet(folders[chosen] / "out_of_fold.parquet")
     print(f"{task.name}: {crown_better(task, version, join_answers(table, rows))}")
 

@@ -9,6 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from unroll.errors import UnrollError
 from unroll.tracking import one_at_a_time, said_by
+from unroll.tracking.outbox import UNREACHABLE
 
 CHAMPION = "champion"
 
@@ -59,14 +60,21 @@ def register(name: str, model: str, run_id: str, tags: Mapping[str, str]) -> Ver
             made = client.create_model_version(
                 name, model, run_id=run_id, tags=dict(tags), model_id=model.removeprefix("models:/")
             )
-    except MlflowException as error:
+    except UNREACHABLE as error:
         raise UnrollError(f"MLflow: {name}: the model cannot be registered ({said_by(error)})") from None
     return _version(made)
 
 
 def list_versions(name: str) -> list[Version]:
-    """Return every version of a name, the newest first."""
-    found = mlflow.MlflowClient().search_model_versions(f"name = '{name}'")
+    """Return every version of a name, the newest first.
+
+    Raises:
+        UnrollError: the store does not answer.
+    """
+    try:
+        found = mlflow.MlflowClient().search_model_versions(f"name = '{name}'")
+    except UNREACHABLE as error:
+        raise UnrollError(f"MLflow: the versions of {name} cannot be read ({said_by(error)})") from None
     return sorted(map(_version, found), key=lambda version: int(version.number), reverse=True)
 
 

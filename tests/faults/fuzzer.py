@@ -1,0 +1,46 @@
+"""A program: atheris feeds one reader of the house bytes that it chooses by the branches they take."""
+
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["unroll.textfiles", "unroll.text", "unroll.bundle", "unroll.files"]):
+    from unroll.bundle import load_bundle
+    from unroll.text import build_vocabulary, load_vectors
+
+from faults.fuzz import check_texts
+from unroll.errors import UnrollError
+
+FOLDER = Path.cwd() / "read"
+
+
+def texts(content: bytes) -> None:
+    """Read them as predict does."""
+    kinds = ("csv", "tsv", "lines")
+    check_texts(content[1:], kinds[content[0] % 3] if content else "lines")  # type: ignore[arg-type]
+
+
+def vectors(content: bytes) -> None:
+    """Read them as word vectors."""
+    (FOLDER / "v.txt").write_bytes(content)
+    shutil.rmtree(FOLDER / "cache", ignore_errors=True)
+    with suppress(UnrollError):
+        load_vectors(str(FOLDER / "v.txt"), build_vocabulary([["good"]]), FOLDER / "cache")
+
+
+def bundle(content: bytes) -> None:
+    """Read them as a bundle's description, the weights being anything."""
+    (FOLDER / "bundle.json").write_bytes(content)
+    (FOLDER / "weights.safetensors").write_bytes(content)
+    with suppress(UnrollError):
+        load_bundle(FOLDER)
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir()
+    reader = {"texts": texts, "vectors": vectors, "bundle": bundle}[sys.argv.pop(1)]
+    atheris.Setup(sys.argv, reader)
+    atheris.Fuzz()
