@@ -23,6 +23,8 @@ LAYERS = (
         "blend",
         "estimate",
         "train",
+        "checkpoint",
+        "halving",
         "bundle",
         "folds",
         "lessons",

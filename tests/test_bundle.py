@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unroll.bundle import Bundle, load_bundle, predict_mean, save_bundle
+from unroll.bundle import Bundle, description_sha256, load_bundle, predict_mean, save_bundle
 from unroll.config import Config, ModelConfig
 from unroll.corpus import Corpus
 from unroll.errors import UnrollError
@@ -49,9 +49,15 @@ def test_a_bundle_is_weights_and_json_and_nothing_that_runs(bundle: Bundle, tmp_
 def edit(**changes: object) -> Callable[[Path], object]:
     def change(folder: Path) -> None:
         path = folder / "bundle.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        description = json.loads(path.read_text()) | changes
+        path.write_text(json.dumps(description | {"sha256": description_sha256(description)}))
 
     return change
+
+
+def swap_two_words(folder: Path) -> None:
+    path = folder / "bundle.json"
+    path.write_text(path.read_text().replace('"good"', '"swap"').replace('"bad"', '"good"').replace('"swap"', '"bad"'))
 
 
 def flip_a_bit(folder: Path) -> None:
@@ -67,6 +73,8 @@ def flip_a_bit(folder: Path) -> None:
         (lambda folder: (folder / "bundle.json").write_text("{"), "bundle.json: not readable as JSON"),
         (lambda folder: (folder / "bundle.json").write_text("{}"), "not a whole bundle"),
         (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors: missing, or not the weights"),
+        (lambda folder: (folder / "bundle.json").write_text("[]"), "not a whole bundle"),
+        (swap_two_words, "bundle.json: damaged, its sha256 is another one"),
         (flip_a_bit, "weights.safetensors: missing, or not the weights"),
         (edit(format=99), "format 99, this version reads 2"),
         (edit(cell="Transformer"), "'Transformer' is not one of RNN, LSTM, GRU"),

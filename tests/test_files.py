@@ -1,3 +1,6 @@
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,24 @@ def test_a_file_takes_its_name_only_when_the_block_ends_well(tmp_path: Path) -> 
         raise RuntimeError
     assert read_json(target) == {"é": 1}
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    code = (
+        "import os, signal; from pathlib import Path; from unroll.files import new_file, new_folder\n"
+        "with new_folder(Path('made')) as folder, new_file(Path('made.txt')) as file:\n"
+        "    (folder / 'half').write_text('half'); file.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".*.part"))) == 2
+    with new_folder(tmp_path / "made") as one, new_folder(tmp_path / "made") as other:
+        (one / "file").write_text("one")
+        (other / "file").write_text("other")
+        assert sorted(tmp_path.glob(".made.????????.part")) == sorted([one, other])
+    with new_file(tmp_path / "made.txt") as scratch:
+        scratch.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "made.txt"]
 
 
 def test_a_hash_sees_content_order_and_folders(tmp_path: Path) -> None:

@@ -63,7 +63,20 @@ def test_a_finished_fold_is_not_trained_again(material: Material, task_config: T
     )  # fmt: skip
     assert (again.folder / "mark").exists()
     assert told == [None] * task_config.train.epochs
-    assert not list(tmp_path.rglob("checkpoint.pt"))
+    assert not list(tmp_path.rglob("epoch-*"))
+
+
+def test_a_finished_fold_that_is_damaged_is_told_and_trained_again(
+    material: Material, task_config: TaskConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run(1, material, task_config, tmp_path)
+    weights = whole.folder / "weights.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    capsys.readouterr()
+    again = run(1, material, task_config, tmp_path)
+    assert f"warning: {weights}: damaged" in capsys.readouterr().err
+    assert (again.folder / "weights.safetensors").read_bytes() == before
 
 
 def test_the_key_of_a_fold_changes_with_all_that_it_comes_from(

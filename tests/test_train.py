@@ -4,10 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from unroll.config import ModelConfig, TrainConfig
-from unroll.corpus import Corpus
+from unroll.corpus import Batch, Corpus, make_batch
 from unroll.errors import UnrollError
+from unroll.halving import Halving
 from unroll.model import CELLS, SpanClassifier
 from unroll.text import UNKNOWN_ID, Vocabulary
 from unroll.train import EpochRecord, History, class_offsets, drop_words, fit, predict, word_drop_rates
@@ -61,7 +63,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
         if record.epoch == 2:
             raise KeyboardInterrupt
 
-    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint = tmp_path / "checkpoints"
     with pytest.raises(KeyboardInterrupt):
         train(recipe, on_epoch=stop_after_two, checkpoint=checkpoint)
     told: list[tuple[int, bool]] = []
@@ -73,12 +75,76 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     assert_equal_weights(whole, resumed)
 
 
-def test_a_damaged_checkpoint_is_refused(train: Train, plain_recipe: TrainConfig, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "checkpoint.pt"
-    train(plain_recipe, checkpoint=checkpoint)
-    checkpoint.write_bytes(checkpoint.read_bytes()[:500])
-    with pytest.raises(UnrollError, match=r"checkpoint.pt: not a whole checkpoint"):
-        train(plain_recipe, checkpoint=checkpoint)
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(
+    train: Train, full_recipe: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = full_recipe.model_copy(update={"epochs": 5})
+    whole, history = train(recipe)
+
+    def stop_after_four(record: EpochRecord, spans_per_second: float | None) -> None:
+        if record.epoch == 4:
+            raise KeyboardInterrupt
+
+    def go_on() -> list[int]:
+        told: list[tuple[int, bool]] = []
+        resumed, resumed_history = train(
+            recipe, checkpoint=tmp_path, on_epoch=lambda record, speed: told.append((record.epoch, speed is None))
+        )
+        assert resumed_history == history
+        assert_equal_weights(whole, resumed)
+        return [epoch for epoch, is_repeated in told if not is_repeated]
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, checkpoint=tmp_path, on_epoch=stop_after_four)
+    kept = sorted(tmp_path.iterdir())
+    assert [path.name for path in kept] == ["epoch-000003.pt", "epoch-000004.pt"]
+    content = bytearray(kept[1].read_bytes())
+    content[len(content) // 2] ^= 1
+    kept[1].write_bytes(content)
+    assert go_on() == [4, 5]
+    assert f"warning: {kept[1]}: damaged" in capsys.readouterr().err
+
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:500])
+    assert go_on() == [1, 2, 3, 4, 5]
+    assert capsys.readouterr().err.count(": damaged, ") == 2
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(
+    small_corpus: Small, small_model: ModelConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus, vocabulary = small_corpus
+    model = SpanClassifier("GRU", small_model, len(vocabulary), 5).eval()
+    batch = make_batch(corpus, np.array([1, 0, 2]))
+    fits = 3
+    tried: list[int] = []
+
+    def learn_part(part: Batch, weight: float) -> torch.Tensor:
+        loss = functional.cross_entropy(model(part), part.labels) * weight
+        loss.backward()  # type: ignore[no-untyped-call]
+        tried.append(len(part.tokens))
+        if len(part.tokens) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")  # with a gradient that is half there
+        return loss.detach()
+
+    def gradient() -> tuple[torch.Tensor, torch.Tensor]:
+        loss = halving.learn(batch, model.zero_grad, learn_part)
+        return loss, torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+
+    halving = Halving("mood")
+    whole_loss, whole = gradient()
+    assert capsys.readouterr().err == ""
+    fits, tried = 1, []
+    for sizes in ([3, 1, 1, 1], [1, 1, 1]):  # the next one is not tried whole
+        loss, summed = gradient()
+        torch.testing.assert_close(loss, whole_loss)
+        torch.testing.assert_close(summed, whole)
+        assert tried == sizes
+        tried = []
+    assert capsys.readouterr().err.count("out of memory at a batch of 3 sequences of 4 tokens; it is halved") == 1
+    fits = 0
+    with pytest.raises(UnrollError, match=r"mood: out of memory at 1 sequences of 4 tokens; lower train.batch_size"):
+        gradient()
 
 
 def test_the_weights_kept_are_those_of_the_best_epoch(train: Train, plain_recipe: TrainConfig, tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 """A model folder that explains itself: weights in safetensors, and JSON that can rebuild the model around them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from unroll.config import ModelConfig, TextConfig
 from unroll.corpus import build_corpus, place_rows
@@ -56,21 +59,26 @@ def predict_mean(bundles: Sequence[Bundle], texts: Sequence[str]) -> npt.NDArray
 def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Write a bundle into an existing folder."""
     weights = folder / WEIGHTS
-    save_file({name: tensor.contiguous().cpu() for name, tensor in bundle.model.state_dict().items()}, weights)
-    write_json(
-        folder / DESCRIPTION,
-        {
-            "format": FORMAT,
-            "task": bundle.task,
-            "cell": bundle.cell,
-            "labels": bundle.labels,
-            "label_names": bundle.label_names,
-            "text": bundle.text.model_dump(),
-            "model": bundle.shape.model_dump(),
-            "weights_sha256": sha256_of_file(weights),
-            "tokens": bundle.vocabulary.tokens,
-        },
-    )
+    # save_file of the same library names a full disk in words of its own, where Python's writing raises OSError.
+    weights.write_bytes(save({name: tensor.contiguous().cpu() for name, tensor in bundle.model.state_dict().items()}))
+    description = {
+        "format": FORMAT,
+        "task": bundle.task,
+        "cell": bundle.cell,
+        "labels": bundle.labels,
+        "label_names": bundle.label_names,
+        "text": bundle.text.model_dump(),
+        "model": bundle.shape.model_dump(),
+        "weights_sha256": sha256_of_file(weights),
+        "tokens": bundle.vocabulary.tokens,
+    }
+    write_json(folder / DESCRIPTION, description | {"sha256": description_sha256(description)})
+
+
+def description_sha256(description: dict[str, Any]) -> str:
+    """Return the sha256 of a description, its own `sha256` left out."""
+    content = {key: value for key, value in description.items() if key != "sha256"}
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -84,6 +92,8 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         if description["format"] != FORMAT:
             raise UnrollError(f"{folder / DESCRIPTION}: format {description['format']}, this version reads {FORMAT}")
+        if description_sha256(description) != description["sha256"]:
+            raise UnrollError(f"{folder / DESCRIPTION}: damaged, its sha256 is another one; train again")
         if not weights.is_file() or sha256_of_file(weights) != description["weights_sha256"]:
             raise UnrollError(f"{weights}: missing, or not the weights that {DESCRIPTION} names; train again")
         if description["cell"] not in CELLS:
@@ -102,6 +112,6 @@ def load_bundle(folder: Path) -> Bundle:
             vocabulary=vocabulary,
             model=model.eval(),
         )
-    except (KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
+    except (KeyError, TypeError, ValidationError, AttributeError, OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UnrollError(f"{folder}: not a whole bundle ({type(error).__name__}: {reason}); train again") from None

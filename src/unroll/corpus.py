@@ -120,6 +120,12 @@ class Batch:
         """Return the same spans over other tokens, (B, T)."""
         return replace(self, tokens=tokens)
 
+    def part(self, first: int, last: int) -> "Batch":
+        """Return the sequences from first to last, the last not included, and the spans in them."""
+        inside = (self.sequence >= first) & (self.sequence < last)  # (R,)
+        spans = {name: getattr(self, name)[inside] for name in ("start", "end", "labels", "spans")}
+        return Batch(tokens=self.tokens[first:last], sequence=self.sequence[inside] - first, **spans)
+
     def to(self, device: torch.device) -> "Batch":
         """Return the same batch on another device."""
         return Batch(**{item.name: getattr(self, item.name).to(device, non_blocking=True) for item in fields(self)})

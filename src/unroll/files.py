@@ -1,16 +1,21 @@
 """Writing that never leaves half a file under a final name, and the sha256 that names a file's content."""
 
+import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from unroll.errors import UnrollError
+
+MANIFEST = "manifest.json"
 
 
 def sha256_of(*paths: Path) -> str:
@@ -33,28 +38,77 @@ def sha256_of_file(path: Path) -> str:
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Give a scratch folder beside `path`; it takes that name when the block ends well, and is removed otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = _beside(path)
-    scratch.mkdir()
-    try:
+    with _scratch(path, is_folder=True) as scratch:
         yield scratch
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(scratch, path)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        while True:
+            try:
+                os.replace(scratch, path)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                aside = _beside(path)  # what stood there goes as a whole, so that nobody reads half of it
+                os.replace(path, aside)
+                shutil.rmtree(aside)
+            else:
+                break
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Give a scratch path beside `path`; it takes that name when the block ends well, and is removed otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = _beside(path)
-    try:
+    with _scratch(path, is_folder=False) as scratch:
         yield scratch
         os.replace(scratch, path)
+
+
+@contextmanager
+def _scratch(path: Path, *, is_folder: bool) -> Iterator[Path]:
+    """Make a scratch file or folder, locked as long as this process lives, and remove those of processes that died."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}.part"):
+        with suppress(OSError):
+            handle = _lock(left)
+            _remove(left)
+            os.close(handle)
+    while True:
+        scratch = _beside(path)
+        if is_folder:
+            scratch.mkdir()
+        else:
+            scratch.touch()
+        with suppress(BlockingIOError, FileNotFoundError):  # another process took it for one that was left
+            handle = _lock(scratch)
+            break
+    try:
+        yield scratch
     finally:
-        scratch.unlink(missing_ok=True)
+        _remove(scratch)
+        os.close(handle)
+
+
+def _lock(path: Path) -> int:
+    """Return a handle of a file or folder with a lock on it, which ends with the process, however that ends.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        FileNotFoundError: it is gone.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.stat()
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _beside(path: Path) -> Path:
@@ -79,3 +133,40 @@ def read_json(path: Path) -> Any:
         raise UnrollError(f"{path}: no such file; run the stage that writes it (dvc repro)") from None
     except (ValueError, OSError) as error:
         raise UnrollError(f"{path}: not readable as JSON ({error})") from None
+
+
+def describe_files(folder: Path, *, but: str) -> list[dict[str, Any]]:
+    """Return name, size and sha256 of every file below a folder but the one that keeps this record."""
+    return [
+        {"name": str(path.relative_to(folder)), "bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / but
+    ]
+
+
+def write_manifest(folder: Path) -> None:
+    """Write manifest.json: the size and sha256 of every file of a folder that is ready."""
+    write_json(folder / MANIFEST, {"files": describe_files(folder, but=MANIFEST)})
+
+
+def check_manifest(folder: Path, mend: str) -> None:
+    """Check that a folder holds the files that its manifest.json names, each as it was written.
+
+    Args:
+        folder: where write_manifest was called.
+        mend: what a person should do about a damaged one.
+
+    Raises:
+        UnrollError: a file is damaged or missing, or there is no manifest.
+    """
+    record = read_json(folder / MANIFEST)
+    try:
+        named = {file["name"]: file["sha256"] for file in record["files"]}
+    except (KeyError, TypeError):
+        raise UnrollError(f"{folder / MANIFEST}: expected the sha256 of each file; {mend}") from None
+    found = {file["name"]: file["sha256"] for file in describe_files(folder, but=MANIFEST)}
+    for name in sorted(named):
+        if name not in found:
+            raise UnrollError(f"{folder / name}: missing, but {MANIFEST} names it; {mend}")
+        if named[name] != found[name]:
+            raise UnrollError(f"{folder / name}: damaged, its sha256 is not the one in {MANIFEST}; {mend}")

@@ -19,10 +19,11 @@ import pandas as pd
 import torch
 
 from unroll.bundle import Bundle, load_bundle, save_bundle
+from unroll.checkpoint import Checkpoints
 from unroll.config import TaskConfig
 from unroll.corpus import TEST_FOLD, Corpus
-from unroll.errors import UnrollError
-from unroll.files import new_folder, read_json, write_json
+from unroll.errors import UnrollError, warn
+from unroll.files import check_manifest, new_folder, read_json, write_json, write_manifest
 from unroll.metrics import score
 from unroll.model import SpanClassifier
 from unroll.tasks import Task
@@ -38,7 +39,7 @@ class Material:
 
     Attributes:
         corpus: the arrays of both parts.
-        digest: sha256 of the corpus' files.
+        digest: sha256 that stands for the corpus' files.
         vocabulary: of the whole training part.
         vectors: pretrained vectors, (V, size), NaN rows for words without one; None where none are wanted.
     """
@@ -55,6 +56,17 @@ class FoldResult:
 
     fold: int
     folder: Path
+
+    def is_whole(self) -> bool:
+        """Return whether it is there as it was written; a damaged one is named on standard error."""
+        if not self.folder.is_dir():
+            return False
+        try:
+            check_manifest(self.folder, mend="the fold is trained again")
+        except UnrollError as error:
+            warn(str(error))
+            return False
+        return True
 
     @property
     def history(self) -> History:
@@ -101,7 +113,7 @@ def train_fold(
     """
     folder = cache / fold_key(task, cell, fold, material, config, seed)
     result = FoldResult(fold, folder / "done")
-    if result.folder.is_dir():
+    if result.is_whole():
         for record in result.history.epochs:
             on_epoch(record, None)
         return result
@@ -131,7 +143,7 @@ def train_fold(
         seed=fold_seed,
         title=f"{task.name} {cell} fold {fold}",
         on_epoch=on_epoch,
-        checkpoint=folder / "checkpoint.pt",
+        checkpoint=folder / "checkpoints",
     )
 
     with new_folder(result.folder) as scratch:
@@ -144,7 +156,8 @@ def train_fold(
             row_ids = corpus.row_ids[corpus.spans_of(sequences)]
             probabilities = predict(model, corpus, sequences) if len(sequences) else np.empty((0, len(task.labels)))
             np.savez(scratch / f"{part}.npz", row_ids=row_ids, probabilities=probabilities.astype(np.float32))
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
+        write_manifest(scratch)
+    Checkpoints(folder / "checkpoints").clear()
     return result
 
 

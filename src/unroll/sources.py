@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pooch
 import requests
@@ -14,7 +13,7 @@ import requests
 from unroll import kaggle
 from unroll.config import DataConfig
 from unroll.errors import UnrollError
-from unroll.files import new_folder, read_json, sha256_of_file, write_json
+from unroll.files import describe_files, new_folder, read_json, write_json
 from unroll.retry import politely
 from unroll.rows import raw_file
 from unroll.tasks import LabelledFolder, Task
@@ -74,7 +73,7 @@ def is_whole(folder: Path) -> bool:
         return False
     try:
         recorded = read_json(folder / SOURCE_RECORD)["files"]
-        return bool(recorded == describe_files(folder))
+        return bool(recorded == describe_files(folder, but=SOURCE_RECORD))
     except (UnrollError, KeyError, TypeError, OSError):
         return False
 
@@ -168,13 +167,4 @@ def copy_local(task: Task, data_dir: Path, into: Path) -> str:
 
 def write_source_record(folder: Path, origin: str) -> None:
     """Write source.json: where the files come from, and the size and sha256 of each."""
-    write_json(folder / SOURCE_RECORD, {"origin": origin, "files": describe_files(folder)})
-
-
-def describe_files(folder: Path) -> list[dict[str, Any]]:
-    """Return name, size and sha256 of every file below a folder but its source.json."""
-    return [
-        {"name": str(path.relative_to(folder)), "bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / SOURCE_RECORD
-    ]
+    write_json(folder / SOURCE_RECORD, {"origin": origin, "files": describe_files(folder, but=SOURCE_RECORD)})

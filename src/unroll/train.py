@@ -2,8 +2,6 @@
 
 import copy
 import math
-import os
-import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,9 +17,11 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
+from unroll.checkpoint import Checkpoints
 from unroll.config import TrainConfig
-from unroll.corpus import Corpus, Ints, iterate_batches, plan_batches
+from unroll.corpus import Batch, Corpus, Ints, iterate_batches, plan_batches
 from unroll.errors import UnrollError
+from unroll.halving import Halving
 from unroll.metrics import score
 from unroll.model import SpanClassifier
 from unroll.progress import Progress
@@ -90,7 +90,7 @@ def fit(
         title: stands before the progress.
         on_epoch: called after each epoch with what it gave and the spans trained on each second; the epochs read
             from a checkpoint are repeated, with None for their speed.
-        checkpoint: file that holds the state after the last finished epoch; where it exists training goes on from it.
+        checkpoint: folder of the states after the last finished epochs; where there is one, training goes on from it.
         quiet: show no progress.
 
     Raises:
@@ -105,13 +105,23 @@ def fit(
     offsets = class_offsets(corpus.labels[corpus.spans_of(train)], model.classes, config.balance).to(accelerator.device)
     drop_rates = word_drop_rates(corpus.tokens_of(train), model.tokens, config).to(accelerator.device)
     state = TrainState(model, averaged, optimizer, schedule)
-    if checkpoint is not None and checkpoint.is_file():
-        state.load(checkpoint)
+    checkpoints = Checkpoints(checkpoint) if checkpoint is not None else None
+    if checkpoints is not None and (saved := checkpoints.load()) is not None:
+        state.restore(saved)
     for record in state.history.epochs:
         on_epoch(record, None)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     judged = averaged.to(accelerator.device).module if averaged is not None else model
     spans = len(corpus.spans_of(train))
+    halving = Halving(title, may_cut=accelerator.num_processes == 1)
+
+    def learn_part(part: Batch, weight: float) -> Tensor:
+        logits = wrapped(part)  # (R, C)
+        loss = functional.cross_entropy(logits.float() + offsets, part.labels, label_smoothing=config.label_smoothing)
+        loss = loss * weight if weight != 1 else loss
+        accelerator.backward(loss)
+        return loss.detach()
+
     progress = Progress(title, epochs=epochs, spans=spans, done=len(state.history.epochs), quiet=quiet)
 
     for epoch in range(len(state.history.epochs) + 1, epochs + 1):
@@ -123,13 +133,8 @@ def fit(
         begin, total_loss = time.perf_counter(), 0.0
         for step, batch in enumerate(batches, start=1):
             batch = batch.to(accelerator.device)
-            tokens = drop_words(batch.tokens, drop_rates)
-            logits = wrapped(batch.with_tokens(tokens))  # (R, C)
-            loss = functional.cross_entropy(
-                logits.float() + offsets, batch.labels, label_smoothing=config.label_smoothing
-            )
-            optimizer.zero_grad()
-            accelerator.backward(loss)
+            batch = batch.with_tokens(drop_words(batch.tokens, drop_rates))
+            loss = halving.learn(batch, optimizer.zero_grad, learn_part)
             if config.clip_norm is not None:
                 accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm)
             optimizer.step()
@@ -157,8 +162,8 @@ def fit(
             lr=float(schedule.get_last_lr()[0]),
         )
         state.add(record, judged)
-        if checkpoint is not None:
-            state.save(checkpoint)
+        if checkpoints is not None:
+            checkpoints.save(epoch, state.content())
         progress.epoch(record.epoch, record.loss, record.valid_accuracy)
         on_epoch(record, spans / seconds)
 
@@ -273,28 +278,16 @@ class TrainState:
         """Return whether the last `patience` epochs all were worse than the best."""
         return patience is not None and len(self.history.epochs) - self.history.best_epoch >= patience
 
-    def save(self, path: Path) -> None:
-        """Write the state beside its place and move it there, so that no half file stands under the name."""
+    def content(self) -> dict[str, Any]:
+        """Return it as tensors, numbers and names."""
         content = {name: part.state_dict() for name, part in self.parts.items()}
         content["history"] = [asdict(record) for record in self.history.epochs]
         content["best_epoch"] = self.history.best_epoch
         content["best_weights"] = self.best_weights
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".part")
-        torch.save(content, beside)
-        os.replace(beside, path)
+        return content
 
-    def load(self, path: Path) -> None:
-        """Go on from a saved state.
-
-        Raises:
-            UnrollError: the file is damaged.
-        """
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UnrollError(f"{path}: not a whole checkpoint ({reason}); delete it to begin anew") from None
+    def restore(self, content: dict[str, Any]) -> None:
+        """Go on from what `content` returned."""
         for name, part in self.parts.items():
             part.load_state_dict(content[name])
         self.history = History([EpochRecord(**record) for record in content["history"]], content["best_epoch"])

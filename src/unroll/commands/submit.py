@@ -16,10 +16,10 @@ from tqdm import tqdm
 from unroll import kaggle, ledger, paths, tracking
 from unroll.config import read_config
 from unroll.errors import UnrollError
-from unroll.files import read_json, sha256_of, sha256_of_file
+from unroll.files import describe_files, read_json, sha256_of, sha256_of_file
 from unroll.ledger import COMPLETE, FAILED, PENDING, Entry
 from unroll.rows import read_sample_submission
-from unroll.sources import describe_files
+from unroll.sources import SOURCE_RECORD
 from unroll.submission import check_submission
 from unroll.tasks import Task, load_task
 
@@ -132,7 +132,9 @@ def check_gates(task: Task) -> Parcel:
         raise UnrollError(f"{paths.metrics(task.name)}: the scores of other models; `dvc repro` writes them again")
     labels = check_submission(task, path, read_sample_submission(task, paths.raw(task.name)))
     source = read_json(paths.raw(task.name) / "source.json")
-    if not source["origin"].startswith("https://") and source["files"] == describe_files(paths.SAMPLE / task.folder):
+    if not source["origin"].startswith("https://") and source["files"] == describe_files(
+        paths.SAMPLE / task.folder, but=SOURCE_RECORD
+    ):
         raise UnrollError(
             f"{path}: made from the sample in {source['origin']}, not from the competition's files; run "
             "`make repro SOURCE=kaggle`, or `make repro DATA=<folder>`"

@@ -9,7 +9,7 @@ from unroll import paths
 from unroll.config import read_config
 from unroll.corpus import TEST_FOLD, build_corpus, cut_rows
 from unroll.errors import run_program
-from unroll.files import new_folder, write_json
+from unroll.files import new_folder, write_json, write_manifest
 from unroll.tasks import load_task
 from unroll.text import UNKNOWN_ID, build_vocabulary, join_vectors, load_vectors
 from unroll.vectors import fetch_vectors
@@ -42,6 +42,7 @@ def main(task_name: str) -> None:
         write_json(scratch / "vocabulary.json", vocabulary.tokens)
         if vectors is not None:
             np.save(scratch / "vectors.npy", vectors)
+        write_manifest(scratch)
 
     test = corpus.tokens_of(np.flatnonzero(folds == TEST_FOLD))
     unknown = f", {(test == UNKNOWN_ID).mean():.1%} of the test tokens are unknown" if len(test) else ""

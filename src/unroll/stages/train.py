@@ -13,7 +13,7 @@ from unroll import paths, tracking
 from unroll.config import read_config
 from unroll.corpus import load_corpus
 from unroll.errors import run_program
-from unroll.files import new_folder, read_json, sha256_of, write_json
+from unroll.files import MANIFEST, check_manifest, new_folder, read_json, sha256_of, sha256_of_file, write_json
 from unroll.folds import Material, collect_folds, score_folds, train_fold
 from unroll.metrics import score
 from unroll.tasks import load_task
@@ -26,10 +26,11 @@ def main(task_name: str, cell: str) -> None:
     config, task = read_config(paths.PARAMS), load_task(task_name)
     sections = config.task[task.name]
     folder = paths.corpus(task.name)
+    check_manifest(folder, mend=f"delete {folder} and run `dvc repro`, which makes it again")
     vectors = folder / "vectors.npy"
     material = Material(
         corpus=load_corpus(folder),
-        digest=sha256_of(folder),
+        digest=sha256_of_file(folder / MANIFEST),
         vocabulary=Vocabulary(tuple(read_json(folder / "vocabulary.json"))),
         vectors=np.load(vectors, allow_pickle=False) if vectors.is_file() else None,
     )
@@ -63,7 +64,9 @@ def main(task_name: str, cell: str) -> None:
         scores = score(out_of_fold[list(task.labels)].to_numpy(), labels)
         with new_folder(paths.model(task.name, cell)) as scratch:
             for result in results:
-                shutil.copytree(result.folder, scratch / f"fold-{result.fold}", ignore=shutil.ignore_patterns("*.npz"))
+                shutil.copytree(
+                    result.folder, scratch / f"fold-{result.fold}", ignore=shutil.ignore_patterns("*.npz", MANIFEST)
+                )
             digest = sha256_of(*sorted(scratch.glob("fold-*/weights.safetensors")))
             out_of_fold.to_parquet(scratch / "out_of_fold.parquet", index=False)
             collect_folds(results, "test", task.labels).to_parquet(scratch / "test.parquet", index=False)

@@ -1,11 +1,18 @@
-"""Every run remembered in MLflow: the only importer of mlflow."""
+"""Every run remembered in MLflow: the only importer of mlflow.
+
+A store that stops answering never stops a training: what it does not take is kept in a file (outbox.py), and sent when
+a run ends or the next program opens the store.
+"""
 
 import logging
 import os
 import subprocess
+import sys
+import threading
+import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,45 +24,89 @@ import pandas as pd
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# MLflow waits for a server that does not answer 8 times 120 seconds. A training waits less, once.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 import mlflow
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
+from mlflow.tracking.context.registry import resolve_tags
 
-from unroll.errors import UnrollError
+from unroll.errors import UnrollError, warn
+from unroll.tracking.outbox import UNREACHABLE, Outbox, apply, create_run, is_refusal, send
 
+UNSENT = Path(".cache/unsent")  # below the folder that holds mlflow.db
 REQUIREMENTS = ("torch", "torchtext", "numpy", "pandas", "scikit-learn", "pydantic", "ruamel.yaml", "safetensors",
                 "accelerate", "tqdm")  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Run:
-    """An MLflow run that is open."""
+@dataclass
+class _Store:
+    """Where runs go, and whether it has stopped answering since it was opened."""
 
-    id: str
+    unsent: Path = Path()
+    is_down: bool = False
+
+
+_store = _Store()
+
+
+@dataclass
+class Run:
+    """A run that is open: in the store, or, while that does not answer, in a file."""
+
+    name: str
+    id: str  # empty where the store has no such run yet
+    outbox: Outbox | None = None
+
+    @property
+    def key(self) -> str:
+        """Return what a run below this one names it by."""
+        return self.id or (self.outbox.key if self.outbox else "")
 
     def log_epoch(self, values: Mapping[str, float], epoch: int) -> None:
         """Record what an epoch gave."""
-        mlflow.log_metrics(dict(values), step=epoch, run_id=self.id)
+        self._log(metrics={name: float(value) for name, value in values.items()}, step=epoch)
 
     def log_scores(self, values: Mapping[str, float], prefix: str = "best_") -> None:
         """Record final scores, which the table of runs shows under their own names."""
-        mlflow.log_metrics({f"{prefix}{name}": value for name, value in values.items()}, run_id=self.id)
+        self._log(metrics={f"{prefix}{name}": float(value) for name, value in values.items()}, step=0)
 
     def log_params(self, sections: Mapping[str, Any]) -> None:
         """Record settings, nested sections as `section.key`."""
-        mlflow.log_params(dict(_flatten(sections)))
+        self._log(params={name: str(value) for name, value in _flatten(sections)})
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Tie the run to what it comes from and what came of it."""
+        self._log(tags={name: value for name, value in tags.items() if value})
+
+    def end(self, status: str) -> None:
+        """Close the run."""
+        self._log(end=status)
+        if self.outbox is not None:
+            self.outbox.close()
+
+    def _log(self, **action: Any) -> None:
+        action["time"] = int(time.time() * 1000)
+        if self.id and not _store.is_down and self.outbox is None:
+            try:
+                apply(self.id, action)
+            except UNREACHABLE as error:
+                if is_refusal(error):
+                    raise
+                _tell_down(error)
+            else:
+                return
+        if self.outbox is None:
+            self.outbox = Outbox(_store.unsent, {"store": mlflow.get_tracking_uri(), "id": self.id})
+        self.outbox.add(action)
 
     def log_dataset(self, rows: pd.DataFrame, *, origin: str, name: str, label: str, context: str) -> None:
         """Record the dataset with MLflow's digest of it."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # whole numbers are whole numbers here: MLflow's hint is for missing values
             dataset = mlflow.data.from_pandas(rows, source=origin, name=name, targets=label)  # type: ignore[attr-defined]
-            mlflow.log_input(dataset, context=context)
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Tie the run to what it comes from and what came of it."""
-        mlflow.set_tags({name: value for name, value in tags.items() if value})
+        self._log(dataset=dataset.to_dict(), context=context)
 
     def log_model(self, folders: Mapping[str, Path], package: Path, example: list[str], labels: list[str]) -> None:
         """Record bundles as one model that reads raw text, for `mlflow models predict` and `mlflow models serve`.
@@ -68,17 +119,27 @@ class Run:
         """
         inputs = pd.DataFrame({"text": example})
         answer = pd.DataFrame({"label": labels[:1], "probability": [1.0], **{f"p_{label}": [0.0] for label in labels}})
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            mlflow.pyfunc.log_model(
-                name="model",
-                python_model=str(Path(__file__).parent / "scoring.py"),
-                artifacts={name: str(folder) for name, folder in folders.items()},
-                code_paths=[str(package)],
-                signature=mlflow.models.infer_signature(inputs, answer),
-                input_example=inputs,
-                pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
-            )
+
+        try:
+            if _store.is_down or not self.id:
+                raise MlflowException("it has stopped answering")
+            with warnings.catch_warnings(), mlflow.start_run(run_id=self.id):
+                warnings.simplefilter("ignore")
+                mlflow.pyfunc.log_model(
+                    name="model",
+                    python_model=str(Path(__file__).parent / "scoring.py"),
+                    artifacts={name: str(folder) for name, folder in folders.items()},
+                    code_paths=[str(package)],
+                    signature=mlflow.models.infer_signature(inputs, answer),
+                    input_example=inputs,
+                    pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
+                )
+        except UNREACHABLE as error:
+            if is_refusal(error):
+                raise
+            _tell_down(error)
+            folder = next(iter(folders.values())).parent
+            warn(f"MLflow: the model of the run {self.name!r} is not recorded, nor will it be; it stands in {folder}")
 
 
 @dataclass(frozen=True)
@@ -102,16 +163,54 @@ def open_store(root: Path) -> None:
     Raises:
         UnrollError: the store cannot be opened.
     """
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is said here, in a sentence
     mlflow.set_tracking_uri(tracking_uri(root))
+    _store.unsent, _store.is_down = _home(root) / UNSENT, False
     try:
         with _one_at_a_time():
             mlflow.search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        store = f"MLflow: {mlflow.get_tracking_uri()} cannot be opened ({reason})"
-        raise UnrollError(f"{store}; the variable MLFLOW_TRACKING_URI names it") from None
+    except UNREACHABLE as error:
+        raise UnrollError(f"MLflow: {mlflow.get_tracking_uri()} cannot be opened ({_explain(error)})") from None
+    _send_kept()
+
+
+def _explain(error: Exception) -> str:
+    """Return in a few words why a store does not answer, and what to do."""
+    reason = " ".join(str(error).split())
+    if "out-of-date database schema" in reason:
+        address = mlflow.get_tracking_uri()
+        return f"another version of MLflow made it; copy it to be safe, then run `mlflow db upgrade {address}`"
+    if "database is locked" in reason:
+        return "another program holds its lock; end that one, or wait for it, and run the same command again"
+    return f"{reason[:200]}; the variable MLFLOW_TRACKING_URI names it"
+
+
+def _tell_down(error: Exception) -> None:
+    if not _store.is_down:
+        _store.is_down = True
+        reason = " ".join(str(error).split())[:160]
+        warn(
+            f"MLflow: {mlflow.get_tracking_uri()} has stopped answering ({reason}); training goes on, and what is to "
+            f"be recorded is kept in {_store.unsent}"
+        )
+
+
+def _send_kept() -> None:
+    """Send what was kept while the store did not answer, and say what came of it."""
+    if not any(_store.unsent.glob("*.jsonl")):
+        return
+    try:
+        sent, refused = send(_store.unsent, mlflow.get_tracking_uri(), _experiment_id)
+    except UNREACHABLE:
+        runs = len(list(_store.unsent.glob("*.jsonl")))
+        warn(f"MLflow: {runs} runs are not sent yet; they are kept in {_store.unsent}, the next `dvc repro` sends them")
+        return
+    _store.is_down = False
+    if sent:
+        print(f"MLflow: sent {sent} runs that were kept while it did not answer", file=sys.stderr, flush=True)
+    for path in refused:
+        warn(f"MLflow: refuses what was kept for a run that it does not have any more; it stays in {path}")
 
 
 def tracking_uri(root: Path) -> str:
@@ -129,21 +228,59 @@ def _home(root: Path) -> Path:
 
 @contextmanager
 def start_run(experiment: str, name: str, tags: Mapping[str, str], parent: Run | None = None) -> Iterator[Run]:
-    """Open a run, below another one where that is given; it is marked as failed when the block ends in an error."""
-    _set_experiment(experiment)
-    with mlflow.start_run(run_name=name, nested=parent is not None) as run:
-        opened = Run(run.info.run_id)
-        opened.set_tags(tags)
-        yield opened
+    """Open a run, below another one where that is given; it is marked as failed when the block ends in an error.
+
+    When the outermost run ends, what was kept while the store did not answer is sent.
+    """
+    run = _open_run(experiment, name, tags, parent)
+    status = "FAILED"
+    try:
+        yield run
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        if status == "KILLED":  # a person waits, and a store that does not answer is no reason to
+            ending = threading.Thread(target=run.end, args=(status,), daemon=True)
+            ending.start()
+            ending.join(0.5)
+        else:
+            run.end(status)
+            if parent is None and _store.is_down:
+                _send_kept()
 
 
-def _set_experiment(name: str) -> None:
+def _open_run(experiment: str, name: str, tags: Mapping[str, str], parent: Run | None) -> Run:
+    run = {
+        "store": mlflow.get_tracking_uri(),
+        "id": "",
+        "experiment": experiment,
+        "name": name,
+        "tags": resolve_tags({key: value for key, value in tags.items() if value}),
+        "parent": parent.key if parent else "",
+        "time": int(time.time() * 1000),
+    }
+    if not _store.is_down:
+        try:
+            return Run(name, create_run(run, _experiment_id(experiment)))
+        except UNREACHABLE as error:
+            if is_refusal(error):
+                raise
+            _tell_down(error)
+    return Run(name, "", Outbox(_store.unsent, run))
+
+
+def _experiment_id(name: str) -> str:
     with _one_at_a_time():
+        found = mlflow.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
         database = _database()
-        if database is not None and mlflow.get_experiment_by_name(name) is None:
-            folder = database.parent / "mlartifacts" / name
-            mlflow.create_experiment(name, artifact_location=folder.resolve().as_uri())
-        mlflow.set_experiment(name)
+        if database is None:
+            return str(mlflow.set_experiment(name).experiment_id)  # another process may make it at the same time
+        folder = database.parent / "mlartifacts" / name
+        return mlflow.create_experiment(name, artifact_location=folder.resolve().as_uri())
 
 
 def _database() -> Path | None:
@@ -159,16 +296,23 @@ def _one_at_a_time() -> AbstractContextManager[object]:
 
 
 def find_run(experiment: str, bundle_digest: str) -> str | None:
-    """Return the id of the newest run that made a model folder of this digest, None where none is remembered."""
-    if mlflow.get_experiment_by_name(experiment) is None:
-        return None
-    found = mlflow.search_runs(
-        experiment_names=[experiment],
-        filter_string=f"tags.bundle_sha256 = '{bundle_digest}'",
-        order_by=["attributes.start_time DESC"],
-        max_results=1,
-        output_format="list",
-    )
+    """Return the id of the newest run that made a model folder of this digest, None where none is remembered.
+
+    Raises:
+        UnrollError: the store has stopped answering.
+    """
+    try:
+        if mlflow.get_experiment_by_name(experiment) is None:
+            return None
+        found = mlflow.search_runs(
+            experiment_names=[experiment],
+            filter_string=f"tags.bundle_sha256 = '{bundle_digest}'",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+            output_format="list",
+        )
+    except UNREACHABLE as error:
+        raise UnrollError(f"MLflow: {mlflow.get_tracking_uri()} has stopped answering ({_explain(error)})") from None
     return str(found[0].info.run_id) if found else None
 
 
@@ -213,15 +357,18 @@ def add_to_run(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str
             client.log_metric(run_id, name, value)
         for name, text in tags.items():
             client.set_tag(run_id, name, text)
-    except MlflowException as error:
+    except UNREACHABLE as error:
         raise UnrollError(f"MLflow: run {run_id}: {' '.join(str(error).split())[:200]}") from None
 
 
 def attach_files(run_id: str, folder: str, files: list[Path]) -> None:
-    """Add files to a run that has ended."""
+    """Add files to a run that has ended; where the store does not take them, that is said."""
     client = mlflow.MlflowClient()
-    for file in files:
-        client.log_artifact(run_id, str(file), folder)
+    try:
+        for file in files:
+            client.log_artifact(run_id, str(file), folder)
+    except UNREACHABLE as error:
+        warn(f"MLflow: files in {folder}/ are not recorded with the run {run_id} ({_explain(error)})")
 
 
 def workspace_tags() -> dict[str, str]:
