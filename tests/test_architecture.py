@@ -15,9 +15,9 @@ from unroll.model import CELLS
 
 ROOT = SOURCE.parent
 LAYERS = (
-    {"errors", "config", "files", "progress", "paths", "retry"},
+    {"errors", "config", "files", "progress", "paths", "processes", "retry"},
     {"tasks", "text", "splits", "metrics", "cells", "analysis"},
-    {"kaggle", "model", "corpus", "rows", "submission", "ledger", "textfiles"},
+    {"kaggle", "model", "corpus", "rows", "submission", "ledger", "textfiles", "ondisk"},
     {
         "sources",
         "blend",

@@ -100,6 +100,6 @@ def relaunch(module: str, arguments: list[str]) -> None:
         return
     sys.stdout.flush()
     try:
-        os.execvp(command[0], [*command, "-m", module, *arguments])
+        os.execvp(command[0], [*command, "-m", module, *arguments])  # noqa: S606 (no shell is wanted)
     except OSError as error:
         raise UnrollError(f"{LAUNCH}={os.environ[LAUNCH]}: {command[0]}: {error.strerror}") from None

@@ -16,13 +16,20 @@ from unroll.errors import run_program
 from unroll.files import MANIFEST, check_manifest, new_folder, read_json, sha256_of, sha256_of_file, write_json
 from unroll.folds import Material, collect_folds, score_folds, train_fold
 from unroll.metrics import score
+from unroll.ondisk import read_batches
+from unroll.processes import join_processes, leave_processes, relaunch
 from unroll.tasks import load_task
 from unroll.text import Vocabulary
 from unroll.train import EpochRecord
 
 
 def main(task_name: str, cell: str) -> None:
-    """Write models/<task>/<cell>/ and remember the training in MLflow."""
+    """Write models/<task>/<cell>/ and remember the training in MLflow.
+
+    Under torchrun, or with UNROLL_LAUNCH="torchrun …", several processes train; the main one writes and remembers.
+    """
+    relaunch("unroll.stages.train", [task_name, cell])
+    processes = join_processes()
     config, task = read_config(paths.PARAMS), load_task(task_name)
     sections = config.task[task.name]
     folder = paths.corpus(task.name)
@@ -34,11 +41,17 @@ def main(task_name: str, cell: str) -> None:
         vocabulary=Vocabulary(tuple(read_json(folder / "vocabulary.json"))),
         vectors=np.load(vectors, allow_pickle=False) if vectors.is_file() else None,
     )
-    rows = pd.read_parquet(paths.rows(task.name))
+    if not processes.is_main:
+        for fold in sections.split.run_folds:
+            train_fold(task, cell, fold, material, sections, seed=config.seed, cache=paths.FOLD_CACHE)
+        leave_processes()
+        return
+    rows = pd.read_parquet(paths.rows(task.name), columns=["row_id", "label"])  # the texts may be larger than memory
     truth = rows.set_index("row_id")["label"]
 
     tracking.open_store(Path.cwd())
-    tags = {**tracking.workspace_tags(), "task": task.name, "cell": cell, "corpus_sha256": material.digest}
+    tags = {**tracking.workspace_tags(), "task": task.name, "cell": cell, "corpus_sha256": material.digest,
+            "processes": str(processes.count)}  # fmt: skip
     with tracking.start_run(task.name, f"{task.name} {cell}", tags) as run:
         run.log_params({"seed": config.seed, "cell": cell, **sections.model_dump(exclude={"blend"})})
         run.log_dataset(rows, origin=str(paths.rows(task.name)), name=task.name, label="label", context="training")
@@ -58,6 +71,7 @@ def main(task_name: str, cell: str) -> None:
                 own = score_folds([result], truth)[0]
                 child.log_scores({"epoch": own.pop("best_epoch")} | {key: own[key] for key in own if key != "fold"})
                 results.append(result)
+        leave_processes()
 
         out_of_fold = collect_folds(results, "valid", task.labels)
         labels = truth[out_of_fold["row_id"]].to_numpy()
@@ -77,7 +91,7 @@ def main(task_name: str, cell: str) -> None:
         run.log_scores(scores)
         run.set_tags({"bundle_sha256": digest})
         bundles = {f"fold_{result.fold}": paths.model(task.name, cell) / f"fold-{result.fold}" for result in results}
-        example = rows["text"].iloc[:2].tolist()
+        example = next(read_batches(paths.rows(task.name), ["text"])).column("text").slice(0, 2).to_pylist()
         run.log_model(bundles, Path(unroll.__file__).parent, example, list(task.labels))
     print(f"{task.name} {cell}: out-of-fold accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}")
 
