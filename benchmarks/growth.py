@@ -21,7 +21,7 @@ from unroll.rows import TEST, TRAIN, read_rows
 from unroll.tasks import load_task
 
 TASK = load_task("sentiment")
-# Two million rows more or less: prints "rows", "seconds" and "MiB" of the stage that the arguments name.
+# Runs the stage that its argument names, and prints its seconds and the most memory that it held.
 STAGE = """
 import json, resource, runpy, sys, time
 begin = time.perf_counter()
@@ -83,6 +83,7 @@ def enlarge(rows: pd.DataFrame, times: int, folder: Path) -> None:
     )
     once = {word for word, count in counts.items() if count == 1}
     step, groups = int(rows["row_id"].max()), int(rows["group"].astype("int64").max())
+    columns = [rows[name].tolist() for name in ("row_id", "group", "text", "label", "part")]
     files = {TRAIN: (folder / "train.tsv").open("w"), TEST: (folder / "test.tsv").open("w")}
     files[TRAIN].write("PhraseId\tSentenceId\tPhrase\tSentiment\n")
     files[TEST].write("PhraseId\tSentenceId\tPhrase\n")
@@ -90,15 +91,15 @@ def enlarge(rows: pd.DataFrame, times: int, folder: Path) -> None:
         sample.write("PhraseId,Sentiment\n")
         for number in range(times):
             spelled = f"{int(number**0.75)}" if number else ""
-            for row in rows.itertuples():
-                text = row.text
+            for row_id, group, text, label, part in zip(*columns, strict=True):
+                phrase = text
                 if spelled:
-                    text = " ".join(word + spelled if word in once else word for word in text.split(" "))
-                row_id, group = row.row_id + number * step, int(row.group) + number * groups
-                label = f"\t{row.label}" if row.part == TRAIN else ""
-                files[row.part].write(f"{row_id}\t{group}\t{text}{label}\n")
-                if row.part == TEST:
-                    sample.write(f"{row_id},2\n")
+                    phrase = " ".join(word + spelled if word in once else word for word in text.split(" "))
+                new_id = row_id + number * step
+                end = f"\t{label}" if part == TRAIN else ""
+                files[part].write(f"{new_id}\t{int(group) + number * groups}\t{phrase}{end}\n")
+                if part == TEST:
+                    sample.write(f"{new_id},2\n")
     for file in files.values():
         file.close()
 

@@ -33,6 +33,7 @@ LAYERS = (
         "workspace",
         "vectors",
         "asking",
+        "sweep",
     },
     {"stages", "commands", "cli"},
 )
@@ -43,6 +44,8 @@ SINGLE_IMPORTERS = {
     "mlflow": "unroll.tracking",
     "matplotlib": "unroll.report",
     "jinja2": "unroll.report",
+    "ray": "unroll.sweep",
+    "optuna": "unroll.sweep",
 }
 NO_DEPENDENCY = {
     "unroll.config",  # it holds no default values; params.yaml does, and DVC sees them change

@@ -54,7 +54,8 @@ ROWS_ARROW = pa.schema(
 def read_rows(task: Task, folder: Path, *, folds: int, test_share: float, seed: int) -> pd.DataFrame:
     """Read a task's raw files into one table; see stream_rows, whose batches it puts together."""
     batches = list(stream_rows(task, folder, folds=folds, test_share=test_share, seed=seed))
-    return pa.Table.from_batches(batches).to_pandas()
+    rows: pd.DataFrame = pa.Table.from_batches(batches).to_pandas()
+    return rows
 
 
 def stream_rows(task: Task, folder: Path, *, folds: int, test_share: float, seed: int) -> Iterator[pa.RecordBatch]:

@@ -53,7 +53,7 @@ def main(task_name: str, cell: str) -> None:
     tags = {**tracking.workspace_tags(), "task": task.name, "cell": cell, "corpus_sha256": material.digest,
             "processes": str(processes.count)}  # fmt: skip
     with tracking.start_run(task.name, f"{task.name} {cell}", tags) as run:
-        run.log_params({"seed": config.seed, "cell": cell, **sections.model_dump(exclude={"blend"})})
+        run.log_params({"seed": config.seed, "cell": cell, **sections.model_dump(exclude={"blend", "tune"})})
         run.log_dataset(rows, origin=str(paths.rows(task.name)), name=task.name, label="label", context="training")
         results = []
         for fold in sections.split.run_folds:
