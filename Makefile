@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro best test check bench format ui clean
+.PHONY: help install repro best test test-grow check bench format ui clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,10 @@ check: $(READY)  ## lint, types, and the tests that take seconds
 
 test: $(READY)  ## all tests
 	pytest -q --numprocesses 2 --dist loadfile
+
+test-grow: $(READY)  ## several processes and hosts, sweeps on a Ray cluster, S3 storage; installs requirements-grow.txt
+	$(BIN)/pip install --quiet --requirement requirements-grow.txt
+	pytest -q tests/test_processes.py tests/test_ondisk.py tests/test_tune.py tests/test_remote.py
 
 bench: $(READY)  ## speed beside what is commonly written, on DATA; writes reports/benchmarks/
 	python -m benchmarks --data "$(DATA)"
