@@ -98,11 +98,11 @@ def find_runs(project: Project) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def alone(small_project: Project) -> tuple[Project, Result]:
+def alone(sentiment_project: Project) -> tuple[Project, Result]:
     """The small project, and what one process makes of it."""
-    use_no_dropout(small_project)
-    small_project.run("python", "-m", "unroll.stages.train", "sentiment", "GRU")
-    return small_project, read_result(small_project)
+    use_no_dropout(sentiment_project)
+    sentiment_project.run("python", "-m", "unroll.stages.train", "sentiment", "GRU")
+    return sentiment_project, read_result(sentiment_project)
 
 
 @pytest.mark.slow

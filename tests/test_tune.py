@@ -33,7 +33,7 @@ print(json.dumps([{
 
 
 @pytest.fixture
-def project(small_project: Project) -> Iterator[Project]:
+def project(sentiment_project: Project) -> Iterator[Project]:
     """The small project with a space of two settings, put back after the test."""
 
     def declare(values: dict[str, dict[str, object]]) -> None:
@@ -46,9 +46,9 @@ def project(small_project: Project) -> Iterator[Project]:
             },
         }  # fmt: skip
 
-    small_project.change_params(declare)
-    yield small_project
-    small_project.run("git", "checkout", "-q", "HEAD", "--", ".")
+    sentiment_project.change_params(declare)
+    yield sentiment_project
+    sentiment_project.run("git", "checkout", "-q", "HEAD", "--", ".")
 
 
 def trials_of(project: Project) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as parquet
 
 import unroll
 from unroll import paths, tracking
@@ -16,7 +17,6 @@ from unroll.errors import run_program
 from unroll.files import MANIFEST, check_manifest, new_folder, read_json, sha256_of, sha256_of_file, write_json
 from unroll.folds import Material, collect_folds, score_folds, train_fold
 from unroll.metrics import score
-from unroll.ondisk import read_batches
 from unroll.processes import join_processes, leave_processes, relaunch
 from unroll.tasks import load_task
 from unroll.text import Vocabulary
@@ -91,7 +91,8 @@ def main(task_name: str, cell: str) -> None:
         run.log_scores(scores)
         run.set_tags({"bundle_sha256": digest})
         bundles = {f"fold_{result.fold}": paths.model(task.name, cell) / f"fold-{result.fold}" for result in results}
-        example = next(read_batches(paths.rows(task.name), ["text"])).column("text").slice(0, 2).to_pylist()
+        with parquet.ParquetFile(paths.rows(task.name)) as file:
+            example = next(file.iter_batches(2, columns=["text"])).column("text").to_pylist()
         run.log_model(bundles, Path(unroll.__file__).parent, example, list(task.labels))
     print(f"{task.name} {cell}: out-of-fold accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}")
 
