@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro best test test-faults check bench format ui clean
+.PHONY: help install repro best test test-faults test-grow check bench format ui clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,10 @@ test: $(READY)  ## all tests but the long ones of faults
 
 test-faults: $(READY)  ## programs killed, disks full, stores away, hostile files; a table of what was lost at the end
 	FUZZ_CASES=20000 pytest -q tests/faults --numprocesses 2 --dist worksteal
+
+test-grow: $(READY)  ## several processes and hosts, sweeps on a Ray cluster, S3 storage; installs requirements-grow.txt
+	$(BIN)/pip install --quiet --requirement requirements-grow.txt
+	pytest -q tests/test_processes.py tests/test_ondisk.py tests/test_tune.py tests/test_remote.py
 
 bench: $(READY)  ## speed beside what is commonly written, on DATA; writes reports/benchmarks/
 	python -m benchmarks --data "$(DATA)"

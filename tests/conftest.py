@@ -67,6 +67,18 @@ def small_project(finished_folder: Path, tmp_path_factory: pytest.TempPathFactor
     return Project(folder)
 
 
+@pytest.fixture(scope="module")
+def sentiment_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A small project of which sentiment alone has been run, with one cell, for the tests of one file."""
+    project = copy_project(tmp_path_factory.mktemp("sentiment"))
+    make_small(project)
+    project.set("cells", ["GRU"])
+    project.commit("small")
+    project.run("dvc", "repro", "evaluate@sentiment", "submission@sentiment")
+    project.commit("its lock and metrics")
+    return project
+
+
 @pytest.fixture(scope="session")
 def config() -> Config:
     """The project's own params.yaml."""

@@ -15,9 +15,9 @@ from unroll.model import CELLS
 
 ROOT = SOURCE.parent
 LAYERS = (
-    {"errors", "config", "files", "progress", "paths", "retry", "servers"},
+    {"errors", "config", "files", "progress", "paths", "processes", "retry", "servers"},
     {"tasks", "text", "splits", "metrics", "cells", "analysis", "significance"},
-    {"kaggle", "model", "corpus", "rows", "submission", "ledger", "textfiles"},
+    {"kaggle", "model", "corpus", "rows", "submission", "ledger", "textfiles", "ondisk"},
     {
         "sources",
         "blend",
@@ -35,6 +35,7 @@ LAYERS = (
         "asking",
         "champion",
         "comparing",
+        "sweep",
     },
     {"stages", "commands", "cli"},
 )
@@ -45,6 +46,8 @@ SINGLE_IMPORTERS = {
     "mlflow": "unroll.tracking",
     "matplotlib": "unroll.report",
     "jinja2": "unroll.report",
+    "ray": "unroll.sweep",
+    "optuna": "unroll.sweep",
 }
 NO_DEPENDENCY = {
     "unroll.config",  # it holds no default values; params.yaml does, and DVC sees them change

@@ -73,3 +73,23 @@ def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path, content: str |
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnrollError, match=r"params.yaml: no such file"):
         read_config(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("space", "told"),
+    [
+        ({}, r"sentiment.tune.space: found {}; "),
+        ({"train.speed": {"choices": [1, 2]}}, r"sentiment: tune.space.train.speed: no such setting; a key is model"),
+        ({"text.min_count": {"choices": [1, 2]}}, r"tune.space.text.min_count: no such setting"),
+        ({"train.lr": {"low": 0.1, "high": 0.01, "log": True}}, r"low has to be smaller than high, above 0 with log"),
+        ({"train.lr": {"low": 0.0, "high": 0.01, "log": False}}, r"tune.space.train.lr: found 0.0; Input should be gr"),
+        ({"model.hidden": {"choices": [64, "many"]}}, r"tune.space.model.hidden: found 'many'; Input should be a val"),
+        ({"train.lr": {"choices": [0.1]}}, r"sentiment.tune.space.train.lr.choices: found \[0.1\]; tuple should have"),
+        ({"train.lr": {"low": 0.1, "top": 0.2}}, r"space.train.lr.top: unknown key; known keys here: low, high, log"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused(
+    changed_config: Callable[[str, object], Config], space: dict[str, object], told: str
+) -> None:
+    with pytest.raises(UnrollError, match=told):
+        changed_config("sentiment.tune.space", space)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
 
 from unroll.errors import UnrollError
 from unroll.splits import assign_folds, choose_test_rows
@@ -58,3 +59,20 @@ def test_the_test_part_is_about_the_share_and_takes_whole_groups(share: float) -
 
 def test_a_share_of_zero_keeps_nothing_back() -> None:
     assert not choose_test_rows(np.zeros(5, dtype=int), np.arange(5).astype(object), 0.0, seed=1).any()
+
+
+@given(labelled_groups(), st.integers(2, 6), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_the_folds_are_those_of_scikit_learn(data: tuple[np.ndarray, np.ndarray], folds: int, seed: int) -> None:
+    labels, groups = data
+    folds = min(folds, len(set(groups)))
+    if folds < 2:
+        return
+    numbers = np.unique(groups, return_inverse=True)[1]
+    counts = np.bincount(labels, minlength=4)
+    merged = np.where(counts[labels] < folds, counts.argmax(), labels)  # it warns of labels that it cannot spread
+    expected = np.empty(len(labels), dtype=np.int64)
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    for fold, (_, rows) in enumerate(splitter.split(merged, merged, numbers)):
+        expected[rows] = fold
+    assert (assign_folds(labels, groups, folds, seed) == expected).all()

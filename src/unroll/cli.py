@@ -209,6 +209,27 @@ def ui(
     ui(port=port, browser=browser)
 
 
+@app.command()
+def tune(
+    task: Annotated[str, typer.Argument(help="Whose settings to search.")],
+    trials: Annotated[int, typer.Option("--trials", min=1, help="How many, those of an earlier call counted.")] = 50,
+    address: Annotated[
+        str | None, typer.Option("--address", help="A Ray cluster's, as 10.0.0.1:6379; RAY_ADDRESS holds too.")
+    ] = None,
+    cpus: Annotated[float, typer.Option("--cpus", min=0, help="CPU cores that a trial takes.")] = 1,
+    gpus: Annotated[float, typer.Option("--gpus", min=0, help="GPUs that a trial takes; 0.25 lets four share.")] = 0,
+    save: Annotated[bool, typer.Option("--save", help="Make the DVC experiment of the best at once.")] = False,
+) -> None:
+    """Search the settings that params.yaml declares under `tune`; a sweep that was stopped goes on.
+
+    Example: unroll tune sentiment --trials 50
+    """
+    from unroll.commands.tune import tune
+    from unroll.sweep import Resources
+
+    tune(task, trials=trials, resources=Resources(address, cpus, gpus), save=save)
+
+
 def run() -> None:
     """Run the command line: a person's mistake is one sentence and exit status 1."""
     run_program(lambda: app(prog_name="unroll"))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -133,6 +133,52 @@ class BlendConfig(Section):
     calibrate: bool
 
 
+class Numbers(Section):
+    """A range of numbers, both ends included; of whole ones where both ends are whole."""
+
+    low: Annotated[int | float, Field(union_mode="left_to_right")]
+    high: Annotated[int | float, Field(union_mode="left_to_right")]
+    log: bool
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.low >= self.high or (self.log and self.low <= 0):
+            above = ", above 0 with log" if self.log else ""
+            raise ValueError(f"low has to be smaller than high{above}, found {self.low} and {self.high}")
+        return self
+
+
+class Choices(Section):
+    """Values to choose among."""
+
+    choices: Annotated[tuple[int | float | str | bool | None, ...], Field(min_length=2, strict=False)]
+
+
+def _kind_of_space(values: Any) -> str:
+    has_choices = isinstance(values, Choices) or (isinstance(values, dict) and "choices" in values)
+    return "a choice" if has_choices else "a range"
+
+
+SPACES: dict[str, type[Section]] = {"a range": Numbers, "a choice": Choices}
+Space = Annotated[
+    Annotated[Numbers, Tag("a range")] | Annotated[Choices, Tag("a choice")], Discriminator(_kind_of_space)
+]
+
+
+class TuneConfig(Section):
+    """What `unroll tune` searches, on which cell and fold, and when it gives a trial up.
+
+    After `grace` epochs, and again each time that their number has grown `keep` times, the best of `keep` trials go on
+    (successive halving: Li et al., 2020, "A system for massively parallel hyperparameter tuning").
+    """
+
+    cell: CellName
+    fold: Count
+    grace: Positive
+    keep: Annotated[int, Field(ge=2)]
+    space: Annotated[dict[str, Space], Field(min_length=1)]
+
+
 class TaskConfig(Section):
     """One task's sections."""
 
@@ -141,6 +187,24 @@ class TaskConfig(Section):
     model: ModelConfig
     train: TrainConfig
     blend: BlendConfig
+    tune: TuneConfig
+
+    @model_validator(mode="after")
+    def _space_is_of_settings(self) -> Self:
+        if self.tune.fold >= self.split.folds:
+            raise ValueError(f"tune.fold must be a number from 0 to {self.split.folds - 1}, found {self.tune.fold}")
+        for path, where in self.tune.space.items():
+            section, _, key = path.partition(".")
+            settings = {"model": self.model, "train": self.train}.get(section)
+            if settings is None or key not in type(settings).model_fields:
+                raise ValueError(f"tune.space.{path}: no such setting; a key is model.<name> or train.<name>")
+            ends = where.choices if isinstance(where, Choices) else (where.low, where.high)
+            for value in ends:
+                try:
+                    type(settings).model_validate({**settings.model_dump(), key: value})
+                except ValidationError as error:
+                    raise ValueError(f"tune.space.{path}: found {value!r}; {error.errors()[0]['msg']}") from None
+        return self
 
 
 class LessonConfig(Section):
@@ -233,7 +297,7 @@ def _is_task_section(key: str, value: object) -> bool:
 def _explain(errors: Iterable[ErrorDetails], origin: str) -> str:
     lines = []
     for error in errors:
-        places = [str(place) for place in error["loc"]]
+        places = [str(place) for place in error["loc"] if place not in SPACES]
         path = ".".join(places[1:] if places[:1] == ["task"] else places)
         if error["type"] == "extra_forbidden":
             lines.append(f"{origin}: {path}: unknown key; {_known_keys(error)}")
@@ -249,7 +313,11 @@ def _explain(errors: Iterable[ErrorDetails], origin: str) -> str:
 
 
 def _known_keys(error: ErrorDetails) -> str:
+    section: Any
     section, places = (TaskConfig, error["loc"][2:]) if error["loc"][0] == "task" else (Config, error["loc"])
     for place in places[:-1]:
-        section = section.model_fields[str(place)].annotation  # type: ignore[assignment]
+        if place in SPACES:
+            section = SPACES[str(place)]
+        elif str(place) in getattr(section, "model_fields", {}):
+            section = section.model_fields[str(place)].annotation or section
     return "known keys here: " + ", ".join(key for key in section.model_fields if key != "task")

@@ -237,21 +237,44 @@ def place_rows(rows: Sequence[list[str]], groups: Sequence[str] | None) -> tuple
         The sequences, in the order of their first row, and R spans.
     """
     sequences: list[list[str]] = []
-    by_group: dict[str, list[int]] = {}
+    placer = Placer()
     places = np.empty((len(rows), 3), dtype=np.int64)
     for number, row in enumerate(rows):
         tokens = row or [UNKNOWN]
-        candidates = by_group.setdefault(groups[number], []) if groups is not None else []
-        for sequence in candidates:
-            start = _find(sequences[sequence], tokens)
-            if start >= 0:
-                break
-        else:
-            sequence, start = len(sequences), 0
+        sequence, start = placer.place(tokens, groups[number] if groups is not None else None)
+        if sequence == len(sequences):
             sequences.append(tokens)
-            candidates.append(sequence)
         places[number] = sequence, start, start + len(tokens)
     return sequences, Spans(*places.T.copy())
+
+
+class Placer:
+    """Finds each row a place in a sequence: an earlier one of its group that holds it whole, or a new one."""
+
+    def __init__(self) -> None:
+        """Begin with no sequence."""
+        self.sequences = 0
+        self._groups: dict[str, list[tuple[int, list[str]]]] = {}
+
+    def place(self, tokens: list[str], group: str | None) -> tuple[int, int]:
+        """Return a row's sequence and its first token there; a new sequence has the number of those before it.
+
+        Args:
+            tokens: of the row, at least one.
+            group: of the row; None makes every row a sequence of its own.
+        """
+        known = self._groups.setdefault(group, []) if group is not None else []
+        for sequence, others in known:
+            start = _find(others, tokens)
+            if start >= 0:
+                return sequence, start
+        known.append((self.sequences, tokens))
+        self.sequences += 1
+        return self.sequences - 1, 0
+
+    def forget(self, group: str) -> list[int]:
+        """Return a group's sequences and let go of them; no row of it may come any more."""
+        return [sequence for sequence, _ in self._groups.pop(group)]
 
 
 def _find(sequence: list[str], tokens: list[str]) -> int:

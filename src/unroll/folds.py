@@ -26,9 +26,10 @@ from unroll.errors import UnrollError, warn
 from unroll.files import check_manifest, new_folder, read_json, write_json, write_manifest
 from unroll.metrics import score
 from unroll.model import SpanClassifier
+from unroll.processes import join_processes
 from unroll.tasks import Task
 from unroll.text import Vocabulary
-from unroll.train import EpochRecord, History, OnEpoch, fit, ignore_epoch, predict
+from unroll.train import EpochRecord, History, OnEpoch, fit, ignore_epoch, predict_together
 
 CODE_WITHOUT_EFFECT = ("unroll.config", "unroll.tracking", "unroll.paths", "unroll.progress")
 
@@ -110,11 +111,17 @@ def train_fold(
         seed: of the whole training; every fold derives its own from it.
         cache: folder of finished folds and checkpoints, each under the hash of all that it comes from.
         on_epoch: as in train.fit; a finished fold repeats its epochs.
+
+    Under torchrun all processes call this together; the main process alone uses the cache, writes and calls on_epoch,
+    and alone can read the result.
     """
-    folder = cache / fold_key(task, cell, fold, material, config, seed)
+    processes = join_processes()
+    key = fold_key(task, cell, fold, material, config, seed)
+    processes.check_equal(key, "settings, corpus, code or libraries")
+    folder = cache / key
     result = FoldResult(fold, folder / "done")
-    if result.is_whole():
-        for record in result.history.epochs:
+    if processes.from_main(processes.is_main and result.is_whole()):
+        for record in result.history.epochs if processes.is_main else ():
             on_epoch(record, None)
         return result
     corpus = material.corpus
@@ -145,6 +152,14 @@ def train_fold(
         on_epoch=on_epoch,
         checkpoint=folder / "checkpoints",
     )
+    predictions = {
+        part: predict_together(model, corpus, sequences, processes)
+        if len(sequences)
+        else np.empty((0, len(task.labels)), np.float32)
+        for part, sequences in (("valid", valid), ("test", test))
+    }
+    if not processes.is_main:
+        return result
 
     with new_folder(result.folder) as scratch:
         bundle = Bundle(
@@ -154,8 +169,7 @@ def train_fold(
         write_json(scratch / "history.json", asdict(history))
         for part, sequences in (("valid", valid), ("test", test)):
             row_ids = corpus.row_ids[corpus.spans_of(sequences)]
-            probabilities = predict(model, corpus, sequences) if len(sequences) else np.empty((0, len(task.labels)))
-            np.savez(scratch / f"{part}.npz", row_ids=row_ids, probabilities=probabilities.astype(np.float32))
+            np.savez(scratch / f"{part}.npz", row_ids=row_ids, probabilities=predictions[part])
         write_manifest(scratch)
     Checkpoints(folder / "checkpoints").clear()
     return result

@@ -7,6 +7,7 @@ PARAMS = Path("params.yaml")
 PROFILES = Path("profiles")
 CACHE = Path(".cache")
 FOLD_CACHE = CACHE / "folds"
+SWEEP_CACHE = CACHE / "sweeps"
 VECTOR_CACHE = CACHE / "vectors"
 DOWNLOAD_CACHE = CACHE / "downloads"
 SAMPLE = Path("data/sample")

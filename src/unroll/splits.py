@@ -2,9 +2,72 @@
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import StratifiedGroupKFold
 
 from unroll.errors import UnrollError
+
+
+def deal_groups(counts: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """Deal groups of rows out to folds, so that labels are spread as evenly as whole groups allow.
+
+    The folds are those of scikit-learn's StratifiedGroupKFold with a shuffle, which a test compares; that one needs
+    every row in memory, several times, where this one needs the groups.
+
+    Args:
+        counts: how many rows of each label a group has, (G, C); the order of the groups decides with the seed.
+        folds: number of folds, at least 2.
+        seed: of the shuffle before groups are dealt out.
+
+    Returns:
+        Fold numbers from 0 to folds - 1, (G,).
+
+    Raises:
+        UnrollError: there are fewer groups than folds.
+    """
+    if len(counts) < folds:
+        raise UnrollError(f"split.folds: {folds} folds need at least as many groups, found {len(counts)}")
+    labels = _merge_rare(counts, folds)  # (G, C')
+    totals = labels.sum(0)  # (C',)
+    order = np.arange(len(labels))
+    np.random.RandomState(seed).shuffle(order)
+    order = order[np.argsort(-np.std(labels[order], axis=1), kind="stable")]  # the most uneven groups first
+    filled = np.zeros((folds, labels.shape[1]))  # rows of each label in each fold so far
+    sizes = [0.0] * folds
+    one_fold = np.eye(folds)[:, :, None]
+    assigned = np.empty(len(labels), dtype=np.int64)
+    for group in order:
+        tried = filled + one_fold * labels[group]  # (F, F, C'): row f is what it would be with the group in fold f
+        unevenness = np.std(tried / totals, axis=1).mean(1).tolist()  # (F,)
+        best, least = 0, np.inf
+        for fold, value in enumerate(unevenness):
+            is_equal = abs(value - least) <= 1e-8 + 1e-5 * abs(least)  # numpy.isclose
+            if value < least or (is_equal and sizes[fold] < sizes[best]):
+                best, least = fold, value
+        filled[best] += labels[group]
+        sizes[best] = float(filled[best].sum())
+        assigned[group] = best
+    return assigned
+
+
+def _merge_rare(counts: npt.NDArray[np.int64], folds: int) -> npt.NDArray[np.float64]:
+    """Count labels of fewer rows than folds, which cannot be spread, with the most frequent one."""
+    totals = counts.sum(0)
+    most = int(totals.argmax())
+    is_kept = totals >= folds
+    is_kept[most] = True
+    merged = counts.astype(np.float64)
+    merged[:, most] += merged[:, ~is_kept].sum(1)
+    return merged[:, is_kept]
+
+
+def count_labels(
+    groups: npt.NDArray[np.integer], labels: npt.NDArray[np.integer], size: int, classes: int
+) -> npt.NDArray[np.int64]:
+    """Count the rows of each label in each group, (size, classes), for group numbers and classes of N rows, (N,)."""
+    counts = np.zeros(size * classes, dtype=np.int64)
+    for first in range(0, len(groups), 2**20):  # in parts: whole, the places alone would take 8 bytes a row
+        part = slice(first, first + 2**20)
+        counts += np.bincount(groups[part].astype(np.int64) * classes + labels[part], minlength=len(counts))
+    return counts.reshape(size, classes)
 
 
 def assign_folds(
@@ -24,18 +87,10 @@ def assign_folds(
     Raises:
         UnrollError: there are fewer groups than folds.
     """
-    group_numbers = np.unique(groups, return_inverse=True)[1]
-    found = int(group_numbers.max()) + 1 if len(groups) else 0
-    if found < folds:
-        raise UnrollError(f"split.folds: {folds} folds need at least as many groups, found {found}")
-    # A label of fewer rows than folds cannot be spread: such labels are spread together, with the most frequent one.
-    _, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    numbers = np.where(counts[numbers] < folds, counts.argmax(), numbers)
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    assigned = np.full(len(labels), -1, dtype=np.int64)
-    for fold, (_, rows) in enumerate(splitter.split(numbers, numbers, group_numbers)):
-        assigned[rows] = fold
-    return assigned
+    names, numbers = np.unique(groups, return_inverse=True)
+    classes, classes_of_rows = np.unique(labels, return_inverse=True)
+    counts = count_labels(numbers, classes_of_rows, len(names), len(classes))
+    return deal_groups(counts, folds, seed)[numbers]
 
 
 def choose_test_rows(

@@ -91,7 +91,11 @@ def build_vocabulary(texts: Iterable[Sequence[str]], min_count: int = 1, max_siz
         min_count: a token that stands fewer times is unknown.
         max_size: how many tokens are kept, the unknown one not counted; None keeps all.
     """
-    counts = Counter(token for text in texts for token in text)
+    return number_tokens(Counter(token for text in texts for token in text), min_count, max_size)
+
+
+def number_tokens(counts: Counter[str], min_count: int = 1, max_size: int | None = None) -> Vocabulary:
+    """Number counted tokens, as build_vocabulary does those that it counts."""
     built = torchtext_vocab.Vocab(counts, max_size=max_size, min_freq=min_count, specials=[UNKNOWN])
     return Vocabulary(tuple(built.itos))
 

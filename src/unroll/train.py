@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from unroll.checkpoint import Checkpoints
 from unroll.config import TrainConfig
-from unroll.corpus import Batch, Corpus, Ints, iterate_batches, plan_batches
+from unroll.corpus import Batch, Corpus, Ints, iterate_batches, make_batch, plan_batches
 from unroll.errors import UnrollError
 from unroll.halving import Halving
 from unroll.metrics import score
 from unroll.model import SpanClassifier
+from unroll.processes import Processes, join_processes
 from unroll.progress import Progress
 from unroll.text import UNKNOWN_ID
 
@@ -80,6 +82,10 @@ def fit(
     Two calls with the same arguments on one CPU give the same weights bit for bit, and so does a call that goes on
     from a checkpoint: every epoch draws from generators seeded by the seed and the epoch alone.
 
+    Under torchrun all processes call this together. Each batch is split among them, so `batch_size` stays that of the
+    whole, and the gradient is that of one process but for the order of its sums; dropout draws anew in each. All end
+    with the same weights and history. The main process alone reads and writes checkpoints.
+
     Args:
         model: trained in place.
         corpus: the arrays.
@@ -96,8 +102,10 @@ def fit(
     Raises:
         UnrollError: the loss became infinite or not a number.
     """
+    processes = join_processes()
     accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
-    steps = len(plan_batches(np.diff(corpus.offsets)[train], config.batch_size))
+    lengths = np.diff(corpus.offsets)[train]
+    steps = len(plan_batches(lengths, config.batch_size))
     optimizer = make_optimizer(model, config)
     epochs = max(config.epochs, math.ceil(config.min_steps / steps))
     schedule = make_schedule(optimizer, config, epochs * steps)
@@ -105,53 +113,58 @@ def fit(
     offsets = class_offsets(corpus.labels[corpus.spans_of(train)], model.classes, config.balance).to(accelerator.device)
     drop_rates = word_drop_rates(corpus.tokens_of(train), model.tokens, config).to(accelerator.device)
     state = TrainState(model, averaged, optimizer, schedule)
-    checkpoints = Checkpoints(checkpoint) if checkpoint is not None else None
-    if checkpoints is not None and (saved := checkpoints.load()) is not None:
+    checkpoints = Checkpoints(checkpoint) if checkpoint is not None and processes.is_main else None
+    saved = processes.from_main(checkpoints.load() if checkpoints is not None else None)
+    if saved is not None:
         state.restore(saved)
-    for record in state.history.epochs:
+    for record in state.history.epochs if processes.is_main else ():
         on_epoch(record, None)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     judged = averaged.to(accelerator.device).module if averaged is not None else model
     spans = len(corpus.spans_of(train))
-    halving = Halving(title, may_cut=accelerator.num_processes == 1)
+    halving = Halving(title, may_cut=processes.count == 1)
 
-    def learn_part(part: Batch, weight: float) -> Tensor:
+    def learn_part(part: Batch, weight: float, share: float) -> Tensor:
+        weight *= share
         logits = wrapped(part)  # (R, C)
         loss = functional.cross_entropy(logits.float() + offsets, part.labels, label_smoothing=config.label_smoothing)
         loss = loss * weight if weight != 1 else loss
-        accelerator.backward(loss)
+        accelerator.backward(loss * processes.count if processes.count > 1 else loss)  # it takes the processes' mean
         return loss.detach()
 
-    progress = Progress(title, epochs=epochs, spans=spans, done=len(state.history.epochs), quiet=quiet)
+    progress = Progress(
+        title, epochs=epochs, spans=spans, done=len(state.history.epochs), quiet=quiet or not processes.is_main
+    )
 
     for epoch in range(len(state.history.epochs) + 1, epochs + 1):
         if state.is_patience_over(config.patience):
             break
-        torch.manual_seed(_seed_of(seed, epoch))
-        batches = iterate_batches(corpus, train, config.batch_size, np.random.default_rng([seed, epoch]))
+        torch.manual_seed(_seed_of(seed, epoch, processes.index))
+        plan = plan_batches(lengths, config.batch_size, np.random.default_rng([seed, epoch]))
         wrapped.train()
         begin, total_loss = time.perf_counter(), 0.0
-        for step, batch in enumerate(batches, start=1):
+        for step, chunk in enumerate(plan, start=1):
+            batch, share, size = take_share(corpus, train[chunk], processes)
             batch = batch.to(accelerator.device)
             batch = batch.with_tokens(drop_words(batch.tokens, drop_rates))
-            loss = halving.learn(batch, optimizer.zero_grad, learn_part)
+            loss = halving.learn(batch, optimizer.zero_grad, partial(learn_part, share=share))
             if config.clip_norm is not None:
                 accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm)
             optimizer.step()
             schedule.step()
             if averaged is not None:
                 averaged.update_parameters(model)
-            value = loss.item()
+            value = accelerator.reduce(loss).item()
             if not math.isfinite(value):
                 raise UnrollError(
                     f"{title}: the loss is {value} at epoch {epoch}, batch {step} of {steps}; "
                     f"lower train.lr (now {config.lr}) or set train.clip_norm"
                 )
-            total_loss += value * len(batch.labels)
-            progress.step(len(batch.labels), value)
+            total_loss += value * size
+            progress.step(size, value)
         seconds = time.perf_counter() - begin
 
-        probabilities = predict(judged, corpus, valid)
+        probabilities = predict_together(judged, corpus, valid, processes)
         scores = score(probabilities, corpus.labels[corpus.spans_of(valid)])
         record = EpochRecord(
             epoch=epoch,
@@ -165,12 +178,40 @@ def fit(
         if checkpoints is not None:
             checkpoints.save(epoch, state.content())
         progress.epoch(record.epoch, record.loss, record.valid_accuracy)
-        on_epoch(record, spans / seconds)
+        if processes.is_main:
+            on_epoch(record, spans / seconds)
 
     progress.close()
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # predictions are made in fp32, as a bundle makes them
     model.load_state_dict(state.best_weights)
     return state.history
+
+
+def take_share(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[Batch, float, int]:
+    """Return this process' part of a batch of sequences of one length, its share of the spans, and their number in all.
+
+    A process that gets no sequence takes the first one with a share of 0, since all of them have to take part.
+    """
+    size = len(corpus.spans_of(sequences))
+    mine = processes.share(sequences)
+    batch = make_batch(corpus, mine if len(mine) else sequences[:1])
+    return batch, len(batch.labels) / size if len(mine) else 0.0, size
+
+
+def predict_together(
+    model: nn.Module, corpus: Corpus, sequences: Ints, processes: Processes
+) -> npt.NDArray[np.float32]:
+    """Return what `predict` does, each process predicting a share of the sequences, all of it on every process."""
+    if processes.count == 1:
+        return predict(model, corpus, sequences)
+    mine = processes.share(sequences)
+    parts = processes.gather(predict(model, corpus, mine) if len(mine) else None)
+    owner = np.repeat(np.arange(len(sequences)) % processes.count, np.diff(corpus.span_offsets)[sequences])  # (R,)
+    probabilities = np.empty((len(owner), next(part.shape[1] for part in parts if part is not None)), np.float32)
+    for index, part in enumerate(parts):
+        if part is not None:
+            probabilities[owner == index] = part
+    return probabilities
 
 
 def predict(model: nn.Module, corpus: Corpus, sequences: Ints) -> npt.NDArray[np.float32]:
@@ -294,5 +335,5 @@ class TrainState:
         self.best_weights = content["best_weights"]
 
 
-def _seed_of(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+def _seed_of(seed: int, epoch: int, process: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch, process]).generate_state(1)[0])

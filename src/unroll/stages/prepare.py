@@ -2,11 +2,14 @@
 
 import sys
 
+import pyarrow.parquet as parquet
+from pyarrow import compute
+
 from unroll import paths
 from unroll.config import read_config
 from unroll.errors import UnrollError, run_program
 from unroll.files import new_file
-from unroll.rows import TRAIN, read_rows
+from unroll.rows import ROWS_ARROW, TRAIN, stream_rows
 from unroll.tasks import TableFiles, load_task
 
 
@@ -17,11 +20,14 @@ def main(task_name: str) -> None:
     if isinstance(task.files, TableFiles) and split.test_share:
         key = f"params.yaml: {task.name}.split.test_share"
         raise UnrollError(f"{key}: found {split.test_share}; the task has a test file of its own, so 0.0 is right")
-    rows = read_rows(task, paths.raw(task.name), folds=split.folds, test_share=split.test_share, seed=config.seed)
-    with new_file(paths.rows(task.name)) as scratch:
-        rows.to_parquet(scratch, index=False)
-    train = int((rows["part"] == TRAIN).sum())
-    print(f"{task.name}: {train:,} training rows in {split.folds} folds, {len(rows) - train:,} test rows")
+    train = total = 0
+    batches = stream_rows(task, paths.raw(task.name), folds=split.folds, test_share=split.test_share, seed=config.seed)
+    with new_file(paths.rows(task.name)) as scratch, parquet.ParquetWriter(scratch, ROWS_ARROW) as file:
+        for batch in batches:
+            file.write_batch(batch)
+            total += len(batch)
+            train += compute.sum(compute.equal(batch.column("part"), TRAIN)).as_py()
+    print(f"{task.name}: {train:,} training rows in {split.folds} folds, {total - train:,} test rows")
 
 
 if __name__ == "__main__":

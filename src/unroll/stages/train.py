@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as parquet
 
 import unroll
 from unroll import paths, tracking
@@ -16,13 +17,19 @@ from unroll.errors import run_program
 from unroll.files import MANIFEST, check_manifest, new_folder, read_json, sha256_of, sha256_of_file, write_json
 from unroll.folds import Material, collect_folds, score_folds, train_fold
 from unroll.metrics import score
+from unroll.processes import join_processes, leave_processes, relaunch
 from unroll.tasks import load_task
 from unroll.text import Vocabulary
 from unroll.train import EpochRecord
 
 
 def main(task_name: str, cell: str) -> None:
-    """Write models/<task>/<cell>/ and remember the training in MLflow."""
+    """Write models/<task>/<cell>/ and remember the training in MLflow.
+
+    Under torchrun, or with UNROLL_LAUNCH="torchrun …", several processes train; the main one writes and remembers.
+    """
+    relaunch("unroll.stages.train", [task_name, cell])
+    processes = join_processes()
     config, task = read_config(paths.PARAMS), load_task(task_name)
     sections = config.task[task.name]
     folder = paths.corpus(task.name)
@@ -34,13 +41,19 @@ def main(task_name: str, cell: str) -> None:
         vocabulary=Vocabulary(tuple(read_json(folder / "vocabulary.json"))),
         vectors=np.load(vectors, allow_pickle=False) if vectors.is_file() else None,
     )
-    rows = pd.read_parquet(paths.rows(task.name))
+    if not processes.is_main:
+        for fold in sections.split.run_folds:
+            train_fold(task, cell, fold, material, sections, seed=config.seed, cache=paths.FOLD_CACHE)
+        leave_processes()
+        return
+    rows = pd.read_parquet(paths.rows(task.name), columns=["row_id", "label"])  # the texts may be larger than memory
     truth = rows.set_index("row_id")["label"]
 
     tracking.open_store(Path.cwd())
-    tags = {**tracking.workspace_tags(), "task": task.name, "cell": cell, "corpus_sha256": material.digest}
+    tags = {**tracking.workspace_tags(), "task": task.name, "cell": cell, "corpus_sha256": material.digest,
+            "processes": str(processes.count)}  # fmt: skip
     with tracking.start_run(task.name, tracking.name_run(task.name, cell), tags) as run:
-        run.log_params({"seed": config.seed, "cell": cell, **sections.model_dump(exclude={"blend"})})
+        run.log_params({"seed": config.seed, "cell": cell, **sections.model_dump(exclude={"blend", "tune"})})
         run.log_dataset(rows, origin=str(paths.rows(task.name)), name=task.name, label="label", context="training")
         results = []
         for fold in sections.split.run_folds:
@@ -60,6 +73,7 @@ def main(task_name: str, cell: str) -> None:
                 child.log_scores({"epoch": own.pop("best_epoch")} | {key: own[key] for key in own if key != "fold"})
                 child.log_scores({"score": own[task.metric]}, prefix="")
                 results.append(result)
+        leave_processes()
 
         epochs = pd.DataFrame([asdict(record) for result in results for record in result.history.epochs])
         for epoch, mean in epochs.drop(columns="lr").groupby("epoch").mean().iterrows():
@@ -86,7 +100,8 @@ def main(task_name: str, cell: str) -> None:
         run.log_predictions(out_of_fold, rows)
         run.set_tags({"bundle_sha256": digest})
         bundles = [paths.model(task.name, cell) / f"fold-{result.fold}" for result in results]
-        example = rows["text"].iloc[:2].tolist()
+        with parquet.ParquetFile(paths.rows(task.name)) as file:
+            example = next(file.iter_batches(2, columns=["text"])).column("text").to_pylist()
         run.log_model({cell: bundles}, {cell: 1.0}, Path(unroll.__file__).parent, example, task.labels)
     print(f"{task.name} {cell}: out-of-fold accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}")
 

@@ -1,0 +1,210 @@
+"""Several processes that train together, started as a person starts them: torchrun, gloo, and two hosts."""
+
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from project import Project
+from unroll.config import ModelConfig
+from unroll.corpus import Corpus
+from unroll.errors import UnrollError
+from unroll.model import SpanClassifier
+from unroll.processes import Processes, join_processes
+from unroll.text import Vocabulary
+from unroll.train import predict, predict_together, take_share
+
+# Sums of two halves against sums of the whole, over the few dozen steps of these trainings.
+TOLERANCE = 1e-5
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_each_row_of_a_batch_belongs_to_one_process(small_corpus: tuple[Corpus, Vocabulary], count: int) -> None:
+    corpus, _ = small_corpus
+    for sequences in (np.array([1, 0, 2]), np.array([2])):  # the second one has fewer than there are processes
+        shares = [take_share(corpus, sequences, Processes(index, count)) for index in range(count)]
+        spans = [batch.spans for batch, share, _ in shares if share]
+        assert sorted(torch.cat(spans).tolist()) == sorted(corpus.spans_of(sequences).tolist())
+        assert sum(share for _, share, _ in shares) == pytest.approx(1)
+        assert {size for _, _, size in shares} == {len(corpus.spans_of(sequences))}
+        for batch, share, size in shares:
+            assert share in (0, len(batch.labels) / size)
+
+
+def test_shares_of_a_prediction_are_put_in_their_places(
+    small_corpus: tuple[Corpus, Vocabulary], small_model: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, vocabulary = small_corpus
+    model = SpanClassifier("GRU", small_model, len(vocabulary), 5)
+    for sequences in (np.array([2, 0, 1]), np.array([1])):
+        parts = [sequences[index::2] for index in range(2)]
+        gathered = [predict(model, corpus, part) if len(part) else None for part in parts]
+        monkeypatch.setattr(Processes, "gather", lambda self, value, gathered=gathered: gathered)
+        together = predict_together(model, corpus, sequences, Processes(0, 2))
+        np.testing.assert_allclose(together, predict(model, corpus, sequences), atol=1e-6)
+
+
+def test_processes_that_would_train_alone_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PartialState is made before torchrun's variables are seen, as in a launcher that sets them too late."""
+    join_processes()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UnrollError, match=r"2 processes were started, but 1 would train; start them with torchrun"):
+        join_processes()
+
+
+def use_no_dropout(project: Project) -> None:
+    """Dropout draws anew in each process, so equal results need none."""
+    for key in ("embedding_dropout", "head_dropout"):
+        project.set(f"sentiment.model.{key}", 0.0)
+    for key in ("word_dropout", "rare_word_dropout"):
+        project.set(f"sentiment.train.{key}", 0.0)
+    project.set("sentiment.train.epochs", 4)
+    project.set("sentiment.train.batch_size", 3)  # of one length; many batches hold one sequence
+
+
+Result = tuple[dict[str, torch.Tensor], pd.DataFrame, str]
+
+
+def read_result(project: Project) -> Result:
+    folder = project.folder / "models/sentiment/GRU"
+    weights = load_file(folder / "fold-0/weights.safetensors")
+    tables = [pd.read_parquet(folder / f"{part}.parquet") for part in ("out_of_fold", "test")]
+    history = (folder / "fold-0/history.json").read_text()
+    return weights, pd.concat(tables), history
+
+
+def assert_close(one: Result, other: Result) -> None:
+    for name, weight in one[0].items():
+        torch.testing.assert_close(weight, other[0][name], atol=TOLERANCE, rtol=TOLERANCE)
+    pd.testing.assert_frame_equal(one[1], other[1], atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def find_runs(project: Project) -> list[str]:
+    """Return the tag `processes` of every run of the cell, the newest first."""
+    code = (
+        "import mlflow; mlflow.set_tracking_uri('sqlite:///mlflow.db')\n"
+        "runs = mlflow.search_runs(experiment_names=['sentiment'], filter_string=\"tags.cell = 'GRU'\")\n"
+        "print(*runs['tags.processes'])"
+    )
+    return project.run("python", "-c", code).stdout.split()
+
+
+@pytest.fixture(scope="module")
+def alone(sentiment_project: Project) -> tuple[Project, Result]:
+    """The small project, and what one process makes of it."""
+    use_no_dropout(sentiment_project)
+    sentiment_project.run("python", "-m", "unroll.stages.train", "sentiment", "GRU")
+    return sentiment_project, read_result(sentiment_project)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_train_what_one_trains_and_one_of_them_writes(alone: tuple[Project, Result], count: int) -> None:
+    project, expected = alone
+    shutil.rmtree(project.folder / ".cache/folds")
+    before = len(find_runs(project))
+    done = project.run(
+        "python", "-m", "unroll.stages.train", "sentiment", "GRU",
+        UNROLL_LAUNCH=f"torchrun --standalone --nproc-per-node {count}",
+        GLOO_SOCKET_IFNAME="lo",
+    )  # fmt: skip
+    assert_close(expected, read_result(project))
+    runs = find_runs(project)
+    assert len(runs) - before == 3  # the cell and its two folds
+    assert runs[:3] == [str(count)] * 3
+    assert done.stdout.count("out-of-fold accuracy") == 1
+    assert done.stdout.count("fold 0: epoch 1/4") == 1
+
+    again = project.run("torchrun", "--standalone", "--nproc-per-node", "2", "-m", "unroll.stages.train",
+                        "sentiment", "GRU", GLOO_SOCKET_IFNAME="lo")  # fmt: skip
+    assert "epoch 1/4" not in again.stdout, "finished folds are taken from the cache"
+
+
+@pytest.mark.slow
+def test_dvc_starts_processes_too(alone: tuple[Project, Result]) -> None:
+    project, expected = alone
+    project.run(
+        "dvc", "repro", "--single-item", "--force", "train@sentiment-GRU",
+        UNROLL_LAUNCH="torchrun --standalone --nproc-per-node 2",
+        GLOO_SOCKET_IFNAME="lo",
+    )  # fmt: skip
+    assert find_runs(project)[0] == "2"
+    assert_close(expected, read_result(project))
+
+
+@pytest.mark.slow
+def test_a_launch_command_that_is_not_there_is_named(alone: tuple[Project, Result]) -> None:
+    done = alone[0].run("python", "-m", "unroll.stages.train", "sentiment", "GRU", check=False, UNROLL_LAUNCH="warp 9")
+    assert done.returncode == 1
+    assert "error: UNROLL_LAUNCH=warp 9: warp: No such file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[str]]:
+    """Two network namespaces with a cable between them; each is a host to the programs in it."""
+    mark = uuid.uuid4().hex[:6]
+    names = [f"unroll-{mark}-{side}" for side in "ab"]
+    cables = [f"u{mark}{side}" for side in "ab"]
+    try:
+        ip("link", "add", cables[0], "type", "veth", "peer", "name", cables[1])
+        for number, (name, cable) in enumerate(zip(names, cables, strict=True), start=1):
+            ip("netns", "add", name)
+            ip("link", "set", cable, "netns", name)
+            ip("-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", cable)
+            ip("-n", name, "link", "set", cable, "up")
+            ip("-n", name, "link", "set", "lo", "up")
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, "stderr", b"") or str(error).encode()
+        _remove(names, cables)
+        pytest.skip(f"network namespaces cannot be had: {reason.decode().strip()}; they need root and iproute2")
+    yield [f"{name} {cable}" for name, cable in zip(names, cables, strict=True)]
+    _remove(names, cables)
+
+
+def _remove(names: list[str], cables: list[str]) -> None:
+    for name in names:
+        subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+    subprocess.run(["ip", "link", "delete", cables[0]], check=False, capture_output=True)
+
+
+@pytest.mark.slow
+def test_two_hosts_train_what_one_trains(alone: tuple[Project, Result], hosts: list[str], tmp_path: Path) -> None:
+    """The second host holds the project, its params.yaml and the corpus, and shares no folder with the first."""
+    project, expected = alone
+    shutil.rmtree(project.folder / ".cache/folds")
+    other = Project(tmp_path / "other")
+    for name in ("src", "data/corpus"):
+        shutil.copytree(project.folder / name, other.folder / name)
+    shutil.copy(project.folder / "params.yaml", other.folder)
+
+    def start(rank: int, folder: Project) -> "subprocess.Popen[str]":
+        name, cable = hosts[rank].split()
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(rank),
+                    "--nproc-per-node", "1", "--master-addr", "10.77.0.1", "--master-port", "29511"]  # fmt: skip
+        command = ["ip", "netns", "exec", name, *torchrun, "-m", "unroll.stages.train", "sentiment", "GRU"]
+        environment = folder.environment() | {"GLOO_SOCKET_IFNAME": cable, "TP_SOCKET_IFNAME": cable}
+        return subprocess.Popen(
+            command, cwd=folder.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    processes = [start(0, project), start(1, other)]
+    out = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], out
+    assert_close(expected, read_result(project))
+    assert find_runs(project)[0] == "2"
+    assert not (other.folder / "models").exists()
+    assert not (other.folder / ".cache").exists()
+    assert not list(other.folder.rglob("mlflow.db"))
