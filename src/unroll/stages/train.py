@@ -97,7 +97,9 @@ def main(task_name: str, cell: str) -> None:
             )
         run.log_scores(scores)
         run.log_scores({"score": scores[task.metric]}, prefix="")
-        run.log_predictions(out_of_fold, rows)
+        judged = [("fold", "in", list(sections.split.run_folds))]
+        columns = ["row_id", "group", "text", "label"]
+        run.log_predictions(out_of_fold, pd.read_parquet(paths.rows(task.name), columns=columns, filters=judged))
         run.set_tags({"bundle_sha256": digest})
         bundles = [paths.model(task.name, cell) / f"fold-{result.fold}" for result in results]
         with parquet.ParquetFile(paths.rows(task.name)) as file:
