@@ -76,6 +76,7 @@ def test_a_corpus_on_disk_is_that_of_the_memory(
     text = config.task["sentiment"].text.model_copy(update={"context": context, "min_count": 1 + batch % 2})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ondisk, "BATCH", batch)
+        patch.setattr(ondisk, "WAITING", 10 - batch)
         assert_same_files(*build_both(table, text, tmp_path_factory.mktemp("corpus")))
 
 
@@ -84,6 +85,7 @@ def test_the_samples_corpus_is_that_of_the_memory(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_shuffled: bool
 ) -> None:
     monkeypatch.setattr(ondisk, "BATCH", 1000)
+    monkeypatch.setattr(ondisk, "WAITING", 999)
     table = read_rows(SENTIMENT, ROOT / "data/sample" / SENTIMENT.folder, folds=5, test_share=0.0, seed=1)
     if is_shuffled:
         table = table.sample(frac=1, random_state=1, ignore_index=True)

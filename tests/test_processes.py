@@ -1,5 +1,6 @@
 """Several processes that train together, started as a person starts them: torchrun, gloo, and two hosts."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -70,21 +71,22 @@ def use_no_dropout(project: Project) -> None:
     project.set("sentiment.train.batch_size", 3)  # of one length; many batches hold one sequence
 
 
-Result = tuple[dict[str, torch.Tensor], pd.DataFrame, str]
+Result = tuple[dict[str, torch.Tensor], pd.DataFrame, pd.DataFrame]
 
 
 def read_result(project: Project) -> Result:
     folder = project.folder / "models/sentiment/GRU"
     weights = load_file(folder / "fold-0/weights.safetensors")
     tables = [pd.read_parquet(folder / f"{part}.parquet") for part in ("out_of_fold", "test")]
-    history = (folder / "fold-0/history.json").read_text()
-    return weights, pd.concat(tables), history
+    history = json.loads((folder / "fold-0/history.json").read_text())
+    return weights, pd.concat(tables), pd.DataFrame(history["epochs"])
 
 
 def assert_close(one: Result, other: Result) -> None:
     for name, weight in one[0].items():
         torch.testing.assert_close(weight, other[0][name], atol=TOLERANCE, rtol=TOLERANCE)
-    pd.testing.assert_frame_equal(one[1], other[1], atol=TOLERANCE, rtol=TOLERANCE)
+    for table, expected in zip(other[1:], one[1:], strict=True):  # probabilities; losses and scores of the epochs
+        pd.testing.assert_frame_equal(table, expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def find_runs(project: Project) -> list[str]:

@@ -116,7 +116,7 @@ def test_a_sweep_outlives_one_of_two_nodes(project: Project) -> None:
     """Each node has one core and each trial takes one, so both nodes train when the second one is killed."""
 
     def lengthen(values: dict[str, dict[str, dict[str, object]]]) -> None:
-        values["sentiment"]["train"]["epochs"] = 200
+        values["sentiment"]["train"]["epochs"] = 100
         values["sentiment"]["tune"]["grace"] = 500
 
     project.change_params(lengthen)
@@ -130,7 +130,7 @@ def test_a_sweep_outlives_one_of_two_nodes(project: Project) -> None:
         address = nodes.stdout.readline().strip()
         assert ":" in address
         sweep = subprocess.Popen(
-            ["unroll", "tune", "sentiment", "--trials", "4", "--address", address],
+            ["unroll", "tune", "sentiment", "--trials", "3", "--address", address],
             cwd=project.folder, env=project.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert sweep.stdout is not None
@@ -150,8 +150,8 @@ def test_a_sweep_outlives_one_of_two_nodes(project: Project) -> None:
         nodes.wait(timeout=60)
         nodes.stdout.close()
     assert "begins anew, its process or node was lost" in out
-    assert out.count(" ended: ") == 4
-    assert "best of 4 trials" in out
+    assert out.count(" ended: ") == 3
+    assert "best of 3 trials" in out
 
 
 def test_a_sweep_without_its_libraries_says_what_to_install(project: Project, tmp_path: Path) -> None:

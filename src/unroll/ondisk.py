@@ -21,7 +21,8 @@ from unroll.config import TextConfig
 from unroll.corpus import TEST_FOLD, Ints, Placer
 from unroll.text import UNKNOWN, UNKNOWN_ID, TokenIds, get_tokenizer
 
-BATCH = 2**16  # rows
+BATCH = 2**13  # rows that are read at a time
+WAITING = 2**18  # tokens that wait to be written
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,10 @@ def draft_corpus(rows: Path, folder: Path, config: TextConfig) -> Draft:
                 while next_out in open_sequences and open_sequences[next_out].is_closed:
                     writer.add(open_sequences.pop(next_out))
                     next_out += 1
+                if len(writer.waiting_tokens) >= WAITING:
+                    writer.flush()
             number += len(columns[0])
-            writer.flush()
+        writer.flush()
     return Draft(folder, list(writer.numbers), writer.counts[0], writer.counts[1], number, placer.sequences)
 
 
@@ -165,7 +168,7 @@ class _Sequence:
 
 
 class _Writer:
-    """Appends sequences to the arrays of a corpus, a batch of them at a time."""
+    """Appends sequences to the arrays of a corpus, many at a time."""
 
     def __init__(self, folder: Path, files: ExitStack) -> None:
         """Create the files."""

@@ -7,6 +7,7 @@ store, so a node needs the package alone, not the project's files.
 
 import json
 import os
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -165,8 +166,11 @@ def _connect(ray: Any, address: str | None) -> None:
     else:
         options["address"] = chosen
     try:
+        host, _, port = (chosen or "").rpartition(":")
+        if host and port.isdigit() and "/" not in host:  # Ray itself asks for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UnrollError(
             f"Ray: {chosen or 'a local cluster'} cannot be reached ({' '.join(str(error).split())[:200]})"
         ) from None
