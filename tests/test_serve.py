@@ -39,6 +39,8 @@ def start(project: Project, *arguments: str, **variables: str) -> tuple[subproce
     process = subprocess.Popen(
         ["unroll", *arguments], cwd=project.folder, env=project.environment() | {"PYTHONUNBUFFERED": "1"} | variables,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        # A shell starts what it runs in the background deaf to Ctrl-C; these tests send one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout is not None
     said: list[str] = []
