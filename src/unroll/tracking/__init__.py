@@ -123,7 +123,8 @@ class Run:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # whole numbers are whole numbers here: MLflow's hint is for missing values
             dataset = mlflow.data.from_pandas(rows, source=origin, name=name, targets=label)  # type: ignore[attr-defined]
-        self._log(dataset=dataset.to_dict(), context=context)
+            content = dataset.to_dict()
+        self._log(dataset=content, context=context)
 
     def log_predictions(self, answers: pd.DataFrame, rows: pd.DataFrame) -> None:
         """Keep the out-of-fold answers with the rows they answer, so that the run can be compared when both are gone.
