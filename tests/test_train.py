@@ -12,7 +12,7 @@ from unroll.errors import UnrollError
 from unroll.halving import Halving
 from unroll.model import CELLS, SpanClassifier
 from unroll.text import UNKNOWN_ID, Vocabulary
-from unroll.train import EpochRecord, History, class_offsets, drop_words, fit, predict, word_drop_rates
+from unroll.train import EpochRecord, History, drop_words, fit, predict, word_drop_rates
 
 TRAIN, VALID = np.array([0, 1]), np.array([2])
 Small = tuple[Corpus, Vocabulary]
@@ -210,18 +210,3 @@ def test_rare_words_are_dropped_more_often(plain_recipe: TrainConfig) -> None:
     dropped = (drop_words(tokens, rates) == UNKNOWN_ID).float().mean(0)
     torch.testing.assert_close(dropped, rates[[1, 2]], rtol=0, atol=0.03)
     assert (drop_words(tokens, word_drop_rates(np.array([1, 2]), 4, plain_recipe)) == tokens).all()
-
-
-def test_a_balanced_training_finds_rare_classes_more_often(
-    train: Train, plain_recipe: TrainConfig, small_corpus: Small
-) -> None:
-    corpus, _ = small_corpus
-    labels = corpus.labels[corpus.spans_of(TRAIN)]  # 4, 4, 1, 3, 2: no 0
-    offsets = class_offsets(labels, 5, 0.5)
-    assert offsets.tolist() == pytest.approx([0.5 * np.log(count / 6) for count in (1, 1, 1, 1, 2)])
-    assert class_offsets(labels, 5, 0.0).tolist() == [0] * 5
-    recipe = plain_recipe.model_copy(update={"epochs": 30})
-    plain, _ = train(recipe)
-    balanced, _ = train(recipe.model_copy(update={"balance": 1.0}))
-    frequent = [predict(model, corpus, VALID)[:, 4].mean() for model in (plain, balanced)]
-    assert frequent[1] < frequent[0]

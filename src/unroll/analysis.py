@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
+from unroll.significance import draw_groups
+
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -80,17 +82,16 @@ def accuracy_by(right: Bools, kinds: Strings, order: Sequence[str], groups: Stri
     shape = (size, len(present))
     rows = np.bincount(cells, minlength=size * len(present)).reshape(shape)  # (G, K)
     hits = np.bincount(cells, right.astype(float), size * len(present)).reshape(shape)  # (G, K)
-    generator = np.random.default_rng(seed)
-    draws = np.array([generator.multinomial(size, np.full(size, 1 / size)) for _ in range(DRAWS)])  # (D, G)
-    drawn_rows = draws @ rows  # (D, K)
-    drawn = np.where(drawn_rows > 0, draws @ hits / np.maximum(drawn_rows, 1), np.nan)
+    both = [(weights @ rows, weights @ hits) for weights in draw_groups(size, DRAWS, seed=seed)]
+    drawn_rows, drawn_hits = (np.concatenate(parts) for parts in zip(*both, strict=True))  # (D, K) each
+    drawn = np.where(drawn_rows > 0, drawn_hits / np.maximum(drawn_rows, 1), np.nan)
     low, high = np.nanquantile(drawn, (0.025, 0.975), axis=0)
     accuracy = hits.sum(0) / rows.sum(0)
     return pd.DataFrame({"kind": present, "rows": rows.sum(0), "accuracy": accuracy, "low": low, "high": high})
 
 
 def accuracy_interval(right: Bools, groups: Strings, *, seed: int) -> tuple[float, float]:
-    """Return the 95 % interval of the accuracy, by a bootstrap over whole groups; both (R,)."""
+    """Return the 95 % interval of the accuracy, by a bootstrap over whole groups; right and groups (R,)."""
     table = accuracy_by(right, np.full(len(right), "all", dtype=object), ["all"], groups, seed=seed)
     return float(table["low"].iloc[0]), float(table["high"].iloc[0])
 

@@ -118,7 +118,6 @@ class TrainConfig(Section):
     warmup: Share
     clip_norm: Annotated[float, Field(gt=0)] | None
     label_smoothing: Share
-    balance: Annotated[float, Field(ge=0, le=1)]
     word_dropout: Share
     rare_word_dropout: Annotated[float, Field(ge=0)]
     ema: Share

@@ -21,9 +21,9 @@ import torch
 from unroll.bundle import Bundle, load_bundle, save_bundle
 from unroll.checkpoint import Checkpoints
 from unroll.config import TaskConfig
-from unroll.corpus import TEST_FOLD, Corpus
+from unroll.corpus import TEST_FOLD, Corpus, load_corpus
 from unroll.errors import UnrollError, warn
-from unroll.files import check_manifest, new_folder, read_json, write_json, write_manifest
+from unroll.files import MANIFEST, check_manifest, new_folder, read_json, sha256_of_file, write_json, write_manifest
 from unroll.metrics import score
 from unroll.model import SpanClassifier
 from unroll.processes import join_processes
@@ -49,6 +49,22 @@ class Material:
     digest: str
     vocabulary: Vocabulary
     vectors: npt.NDArray[np.float32] | None
+
+
+def load_material(folder: Path) -> Material:
+    """Read what the tokenize stage wrote into a folder.
+
+    Raises:
+        UnrollError: a file is missing or damaged.
+    """
+    check_manifest(folder, mend=f"delete {folder} and run `dvc repro`, which makes it again")
+    vectors = folder / "vectors.npy"
+    return Material(
+        corpus=load_corpus(folder),
+        digest=sha256_of_file(folder / MANIFEST),
+        vocabulary=Vocabulary(tuple(read_json(folder / "vocabulary.json"))),
+        vectors=np.load(vectors, allow_pickle=False) if vectors.is_file() else None,
+    )
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,6 @@ class SpanClassifier(nn.Module):
         """
         super().__init__()
         self.tokens = tokens
-        self.classes = classes
         self.pooling = config.pooling
         self.embedding = nn.Embedding(tokens, config.embedding) if config.embedding else None
         if self.embedding is not None:

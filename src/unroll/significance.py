@@ -1,5 +1,6 @@
 """Is one model better than another, or was it chance: pure functions on arrays."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,13 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(binomtest(only_first, both).pvalue) if both else 1.0
 
 
+def draw_groups(count: int, draws: int, *, seed: int) -> Iterator[Ints]:
+    """Yield how often a bootstrap draws each of `count` groups, CHUNK draws at a time, (up to CHUNK, count)."""
+    generator = np.random.default_rng(seed)
+    for begin in range(0, draws, CHUNK):
+        yield generator.multinomial(count, np.full(count, 1 / count), size=min(CHUNK, draws - begin))
+
+
 def compare_right(first: Bools, second: Bools, groups: Ints, *, seed: int) -> Difference:
     """Compare two models on the same rows.
 
@@ -67,13 +75,7 @@ def compare_right(first: Bools, second: Bools, groups: Ints, *, seed: int) -> Di
     gains = np.bincount(groups, second.astype(np.float64) - first)  # (G,)
     sizes = np.bincount(groups).astype(np.float64)  # (G,)
     count = len(sizes)
-    rng = np.random.default_rng(seed)
-    even = np.full(count, 1 / count)
-    draws = []
-    for begin in range(0, DRAWS, CHUNK):
-        weights = rng.multinomial(count, even, size=min(CHUNK, DRAWS - begin))  # (draws, G)
-        draws.append((weights @ gains) / (weights @ sizes))
-    spread = np.concatenate(draws)
+    spread = np.concatenate([(weights @ gains) / (weights @ sizes) for weights in draw_groups(count, DRAWS, seed=seed)])
     return Difference(
         accuracy=float(gains.sum() / sizes.sum()),
         low=float(np.quantile(spread, (1 - CERTAINTY) / 2)),

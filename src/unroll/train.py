@@ -110,7 +110,6 @@ def fit(
     epochs = max(config.epochs, math.ceil(config.min_steps / steps))
     schedule = make_schedule(optimizer, config, epochs * steps)
     averaged = AveragedModel(model, multi_avg_fn=make_average(config.ema)) if config.ema else None
-    offsets = class_offsets(corpus.labels[corpus.spans_of(train)], model.classes, config.balance).to(accelerator.device)
     drop_rates = word_drop_rates(corpus.tokens_of(train), model.tokens, config).to(accelerator.device)
     state = TrainState(model, averaged, optimizer, schedule)
     checkpoints = Checkpoints(checkpoint) if checkpoint is not None and processes.is_main else None
@@ -127,7 +126,7 @@ def fit(
     def learn_part(part: Batch, weight: float, share: float) -> Tensor:
         weight *= share
         logits = wrapped(part)  # (R, C)
-        loss = functional.cross_entropy(logits.float() + offsets, part.labels, label_smoothing=config.label_smoothing)
+        loss = functional.cross_entropy(logits.float(), part.labels, label_smoothing=config.label_smoothing)
         loss = loss * weight if weight != 1 else loss
         accelerator.backward(loss * processes.count if processes.count > 1 else loss)  # it takes the processes' mean
         return loss.detach()
@@ -260,17 +259,6 @@ def make_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], 
         torch._foreach_lerp_(list(averages), list(values), weight)
 
     return average
-
-
-def class_offsets(labels: Ints, classes: int, balance: float) -> Tensor:
-    """Return what training adds to the logits, (C,): the logarithm of each class' share of the labels, times balance.
-
-    The model then learns logits without that part of the share, and finds rare classes more often: with 0 it learns the
-    classes as often as they are, with 1 as if they were equally many (Menon et al., 2021, "Long-tail learning via logit
-    adjustment", https://arxiv.org/abs/2007.07314). A class that no label has counts as if it had one.
-    """
-    counts = torch.from_numpy(np.bincount(labels, minlength=classes)).float().clamp(min=1)
-    return balance * (counts / counts.sum()).log()
 
 
 def word_drop_rates(tokens: npt.NDArray[np.int32], size: int, config: TrainConfig) -> Tensor:

@@ -10,18 +10,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import typer
 
 from unroll import paths, tracking
 from unroll.config import read_config
-from unroll.corpus import load_corpus
 from unroll.errors import UnrollError
-from unroll.files import MANIFEST, check_manifest, read_json, sha256_of_file
-from unroll.folds import Material
+from unroll.folds import load_material
 from unroll.sweep import Best, Resources, run_sweep
 from unroll.tasks import load_task
-from unroll.text import Vocabulary
 
 
 def tune(task_name: str, *, trials: int, resources: Resources, save: bool) -> None:
@@ -32,14 +28,7 @@ def tune(task_name: str, *, trials: int, resources: Resources, save: bool) -> No
     sections, folder = config.task[task.name], paths.corpus(task.name)
     if not folder.is_dir():
         raise UnrollError(f"{folder}: no such folder; `dvc repro tokenize@{task.name}` makes it")
-    check_manifest(folder, mend=f"delete {folder} and run `dvc repro`, which makes it again")
-    vectors = folder / "vectors.npy"
-    material = Material(
-        corpus=load_corpus(folder),
-        digest=sha256_of_file(folder / MANIFEST),
-        vocabulary=Vocabulary(tuple(read_json(folder / "vocabulary.json"))),
-        vectors=np.load(vectors, allow_pickle=False) if vectors.is_file() else None,
-    )
+    material = load_material(folder)
     tracking.open_store(Path.cwd())
     tags = {
         **tracking.workspace_tags(),

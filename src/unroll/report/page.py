@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -74,7 +74,7 @@ class TaskPart:
     errors: Sequence[Figure] = ()
     trees: Sequence[Figure] = ()
     readings: Sequence[Figure] = ()
-    apart: Sequence[Figure] = field(default=())
+    apart: Sequence[Figure] = ()
 
     @property
     def figures(self) -> list[Figure]:

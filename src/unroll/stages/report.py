@@ -1,6 +1,6 @@
 """Stage report: figures, one HTML page, a summary in Markdown, and the figures beside the runs that they show."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def make_part(config: Config, task: Task) -> TaskPart:
         name=task.name,
         title=task.title,
         group_word=task.group_word,
-        cards=make_cards(found, scores, sent),
+        cards=make_cards(runs, scores, sent),
         facts=list_facts(config, task, rows, scores),
         runs=[*runs, *list_earlier(past, {run.run_id for run in runs})],
         classes=[{str(key): value for key, value in line.items()} for line in score_classes(found).to_dict("records")],
@@ -119,22 +119,19 @@ def find(config: Config, task: Task, rows: pd.DataFrame) -> Findings:
     )
 
 
-def make_cards(found: Findings, scores: dict[str, Any], sent: list[ledger.Entry]) -> list[Card]:
+def make_cards(runs: Sequence[RunRow], scores: dict[str, Any], sent: list[ledger.Entry]) -> list[Card]:
     """Return what a reader wants to see first."""
     metric = scores["metric"].replace("_", "-")
 
-    def value_of(name: str) -> tuple[str, str]:
-        answers = found.answers[name]
-        low, high = accuracy_interval(answers["right"].to_numpy(), answers["group"].to_numpy(object), seed=found.seed)
-        return f"{scores['models'][name]['out_of_fold'][scores['metric']]:.4f}", f"accuracy {low:.4f} to {high:.4f}"
-
-    best, interval = value_of(scores["best_cell"])
-    blend, blend_interval = value_of(BLEND)
     nested = "weights by nested estimate" if scores["blend_is_nested"] else "equal weights"
-    cards = [
-        Card(f"Best cell, {metric}", f"{best}", f"{scores['best_cell']}; 95 % interval of the {interval}"),
-        Card(f"Blend, {metric}", blend, f"{nested}; 95 % interval of the {blend_interval}"),
-    ]
+    shown = {"best": ("Best cell", scores["best_cell"], scores["best"]), BLEND: ("Blend", nested, scores["blend"])}
+    cards = []
+    for run in runs:
+        if run.kind in shown and run.interval is not None:
+            title, note, value = shown[run.kind]
+            low, high = run.interval
+            interval = f"95 % interval of the accuracy {low:.4f} to {high:.4f}"
+            cards.append(Card(f"{title}, {metric}", f"{value:.4f}", f"{note}; {interval}"))
     scored = [entry for entry in sent if entry.public_score]
     if scored:
         top = max(scored, key=lambda entry: float(entry.public_score))

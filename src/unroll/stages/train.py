@@ -5,21 +5,18 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as parquet
 
 import unroll
 from unroll import paths, tracking
 from unroll.config import read_config
-from unroll.corpus import load_corpus
 from unroll.errors import run_program
-from unroll.files import MANIFEST, check_manifest, new_folder, read_json, sha256_of, sha256_of_file, write_json
-from unroll.folds import Material, collect_folds, score_folds, train_fold
+from unroll.files import new_folder, sha256_of, write_json
+from unroll.folds import collect_folds, load_material, score_folds, train_fold
 from unroll.metrics import score
 from unroll.processes import join_processes, leave_processes, relaunch
 from unroll.tasks import load_task
-from unroll.text import Vocabulary
 from unroll.train import EpochRecord
 
 
@@ -32,15 +29,7 @@ def main(task_name: str, cell: str) -> None:
     processes = join_processes()
     config, task = read_config(paths.PARAMS), load_task(task_name)
     sections = config.task[task.name]
-    folder = paths.corpus(task.name)
-    check_manifest(folder, mend=f"delete {folder} and run `dvc repro`, which makes it again")
-    vectors = folder / "vectors.npy"
-    material = Material(
-        corpus=load_corpus(folder),
-        digest=sha256_of_file(folder / MANIFEST),
-        vocabulary=Vocabulary(tuple(read_json(folder / "vocabulary.json"))),
-        vectors=np.load(vectors, allow_pickle=False) if vectors.is_file() else None,
-    )
+    material = load_material(paths.corpus(task.name))
     if not processes.is_main:
         for fold in sections.split.run_folds:
             train_fold(task, cell, fold, material, sections, seed=config.seed, cache=paths.FOLD_CACHE)

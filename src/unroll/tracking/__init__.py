@@ -234,10 +234,9 @@ def _explain(error: Exception) -> str:
 def _tell_down(error: Exception) -> None:
     if not _store.is_down:
         _store.is_down = True
-        reason = " ".join(str(error).split())[:160]
         warn(
-            f"MLflow: {mlflow.get_tracking_uri()} has stopped answering ({reason}); training goes on, and what is to "
-            f"be recorded is kept in {_store.unsent}"
+            f"MLflow: {mlflow.get_tracking_uri()} has stopped answering ({said_by(error)}); training goes on, "
+            f"and what is to be recorded is kept in {_store.unsent}"
         )
 
 
