@@ -87,8 +87,9 @@ def train(project: Project, *, check: bool = True, **variables: str) -> subproce
 
 
 def models(project: Project) -> dict[str, bytes]:
-    """Return what the stage train writes."""
-    return {name: content for name, content in project.state().items() if name.startswith("models/")}
+    """Return what the stage train writes under a final name, what a killed one left beside it not counted."""
+    found = project.state().items()
+    return {name: content for name, content in found if name.startswith("models/") and ".part/" not in name}
 
 
 def told(done: subprocess.CompletedProcess[str]) -> str:

@@ -57,6 +57,7 @@ def test_a_stage_killed_at_each_rename(tokenized: Project, stage: str, outputs: 
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(1500)  # the report takes half a minute, and is made a dozen times
 @pytest.mark.parametrize(
     ("stage", "outputs"),
     [
