@@ -116,8 +116,8 @@ def plain_recipe() -> TrainConfig:
     """Adam at a constant rate and nothing else."""
     return TrainConfig(
         epochs=3, min_steps=1, batch_size=4, optimizer="adam", lr=0.01, weight_decay=0.0, schedule="constant",
-        warmup=0.0, clip_norm=1.0, label_smoothing=0.0, word_dropout=0.0, rare_word_dropout=0.0, ema=0.0, patience=None,
-        precision="fp32",
+        warmup=0.0, clip_norm=1.0, label_smoothing=0.0, language_model=0.0, word_dropout=0.0, rare_word_dropout=0.0,
+        ema=0.0, patience=None, precision="fp32",
     )  # fmt: skip
 
 
@@ -125,8 +125,8 @@ def plain_recipe() -> TrainConfig:
 def full_recipe(plain_recipe: TrainConfig) -> TrainConfig:
     """Everything that a recipe can have."""
     return plain_recipe.model_copy(
-        update={"schedule": "one_cycle", "warmup": 0.3, "label_smoothing": 0.1, "word_dropout": 0.1,
-                "rare_word_dropout": 0.5, "ema": 0.9, "optimizer": "adamw", "weight_decay": 0.01}
+        update={"schedule": "one_cycle", "warmup": 0.3, "label_smoothing": 0.1, "language_model": 0.1,
+                "word_dropout": 0.1, "rare_word_dropout": 0.5, "ema": 0.9, "optimizer": "adamw", "weight_decay": 0.01}
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ ROOT = SOURCE.parent
 LAYERS = (
     {"errors", "config", "files", "progress", "paths", "processes", "retry", "servers"},
     {"tasks", "text", "splits", "metrics", "cells", "analysis", "significance"},
-    {"kaggle", "model", "corpus", "rows", "submission", "ledger", "textfiles", "ondisk"},
+    {"kaggle", "model", "objective", "corpus", "rows", "submission", "ledger", "textfiles", "ondisk"},
     {
         "sources",
         "blend",

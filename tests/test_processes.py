@@ -1,6 +1,7 @@
 """Several processes that train together, started as a person starts them: torchrun, gloo, and two hosts."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -32,12 +33,11 @@ def test_each_row_of_a_batch_belongs_to_one_process(small_corpus: tuple[Corpus, 
     corpus, _ = small_corpus
     for sequences in (np.array([1, 0, 2]), np.array([2])):  # the second one has fewer than there are processes
         shares = [take_share(corpus, sequences, Processes(index, count)) for index in range(count)]
-        spans = [batch.spans for batch, share, _ in shares if share]
+        spans = [batch.spans for batch, whole, _ in shares if math.isfinite(whole.labelled)]
         assert sorted(torch.cat(spans).tolist()) == sorted(corpus.spans_of(sequences).tolist())
-        assert sum(share for _, share, _ in shares) == pytest.approx(1)
+        assert sum(len(batch.labels) / whole.labelled for batch, whole, _ in shares) == pytest.approx(1)
+        assert sum(len(batch.tokens) / whole.sequences for batch, whole, _ in shares) == pytest.approx(1)
         assert {size for _, _, size in shares} == {len(corpus.spans_of(sequences))}
-        for batch, share, size in shares:
-            assert share in (0, len(batch.labels) / size)
 
 
 def test_shares_of_a_prediction_are_put_in_their_places(

@@ -117,6 +117,37 @@ def test_a_run_that_ends_in_an_error_is_marked_as_failed() -> None:
     assert mlflow.MlflowClient().get_run(run.id).info.status == "FAILED"
 
 
+@pytest.mark.slow
+def test_a_run_whose_process_was_killed_ends_when_the_next_one_of_its_task_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from unroll import tracking\n"
+        f"tracking.open_store(Path({str(tmp_path)!r}))\n"
+        "with tracking.start_run('mood', 'LSTM', {}) as run, tracking.start_run('mood', 'fold 0', {}, run) as fold:\n"
+        "    fold.log_epoch({'loss': 1.0}, 1); print(run.id, fold.id, flush=True); sys.stdin.read()"
+    )
+    client = mlflow.MlflowClient()
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    ids = process.stdout.readline().split()
+
+    def statuses() -> list[str]:
+        with tracking.start_run("mood", "another", {}):
+            return [client.get_run(run_id).info.status for run_id in ids]
+
+    assert statuses() == ["RUNNING", "RUNNING"]
+    process.kill()
+    process.communicate()
+    client.set_tag(ids[0], "host", "another-host")  # of which nothing is known here
+    assert statuses() == ["RUNNING", "KILLED"]
+    client.set_tag(ids[0], "host", client.get_run(ids[1]).data.tags["host"])
+    assert statuses() == ["KILLED", "KILLED"]
+    (logged,) = client.get_metric_history(ids[1], "loss")
+    assert client.get_run(ids[1]).info.end_time == logged.timestamp
+    assert capsys.readouterr().err == ""
+
+
 def test_the_environment_decides_where_runs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
     assert tracking.tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/other.db"

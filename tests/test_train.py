@@ -4,13 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from unroll.config import ModelConfig, TrainConfig
 from unroll.corpus import Batch, Corpus, make_batch
 from unroll.errors import UnrollError
 from unroll.halving import Halving
 from unroll.model import CELLS, SpanClassifier
+from unroll.objective import Objective, Whole
 from unroll.text import UNKNOWN_ID, Vocabulary
 from unroll.train import EpochRecord, History, drop_words, fit, predict, word_drop_rates
 
@@ -111,16 +111,18 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(
 
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(
-    small_corpus: Small, small_model: ModelConfig, capsys: pytest.CaptureFixture[str]
+    small_corpus: Small, small_model: ModelConfig, plain_recipe: TrainConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     corpus, vocabulary = small_corpus
     model = SpanClassifier("GRU", small_model, len(vocabulary), 5).eval()
     batch = make_batch(corpus, np.array([1, 0, 2]))
+    objective, whole_size = Objective(model, plain_recipe, torch.ones(len(vocabulary))), Whole(len(batch.labels), 3)
     fits = 3
     tried: list[int] = []
 
-    def learn_part(part: Batch, weight: float) -> torch.Tensor:
-        loss = functional.cross_entropy(model(part), part.labels) * weight
+    def learn_part(part: Batch) -> torch.Tensor:
+        loss: torch.Tensor
+        loss, _ = objective(part, whole_size)
         loss.backward()  # type: ignore[no-untyped-call]
         tried.append(len(part.tokens))
         if len(part.tokens) > fits:
@@ -203,10 +205,10 @@ def test_bf16_trains(train: Train, plain_recipe: TrainConfig) -> None:
 
 def test_rare_words_are_dropped_more_often(plain_recipe: TrainConfig) -> None:
     recipe = plain_recipe.model_copy(update={"word_dropout": 0.1, "rare_word_dropout": 0.5})
-    rates = word_drop_rates(np.array([1, 2, 2, 2, 2]), 4, recipe)
+    rates = word_drop_rates(torch.tensor([0, 1, 4, 0]), recipe)
     assert rates[1].item() == pytest.approx(1 - 0.9 * (1 - 0.5 / 1.5))
     assert rates[2].item() == pytest.approx(1 - 0.9 * (1 - 0.5 / 4.5))
     tokens = torch.tensor([[1, 2]]).expand(4000, 2)
     dropped = (drop_words(tokens, rates) == UNKNOWN_ID).float().mean(0)
     torch.testing.assert_close(dropped, rates[[1, 2]], rtol=0, atol=0.03)
-    assert (drop_words(tokens, word_drop_rates(np.array([1, 2]), 4, plain_recipe)) == tokens).all()
+    assert (drop_words(tokens, word_drop_rates(torch.tensor([0, 1, 1, 0]), plain_recipe)) == tokens).all()

@@ -118,6 +118,7 @@ class TrainConfig(Section):
     warmup: Share
     clip_norm: Annotated[float, Field(gt=0)] | None
     label_smoothing: Share
+    language_model: Annotated[float, Field(ge=0)]
     word_dropout: Share
     rare_word_dropout: Annotated[float, Field(ge=0)]
     ema: Share
@@ -187,6 +188,16 @@ class TaskConfig(Section):
     train: TrainConfig
     blend: BlendConfig
     tune: TuneConfig
+
+    @model_validator(mode="after")
+    def _a_language_model_cannot_see_ahead(self) -> Self:
+        model, weight = self.model, self.train.language_model
+        if weight and (model.embedding is None or (model.layers > 1 and model.bidirectional)):
+            raise ValueError(
+                "train.language_model needs a model.embedding, and model.layers: 1 or bidirectional: false, since the "
+                f"layers above the first have read both ways; found embedding {model.embedding}, layers {model.layers}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _space_is_of_settings(self) -> Self:

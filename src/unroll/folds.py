@@ -164,6 +164,7 @@ def train_fold(
         valid,
         config.train,
         seed=fold_seed,
+        unlabelled=test,
         title=f"{task.name} {cell} fold {fold}",
         on_epoch=on_epoch,
         checkpoint=folder / "checkpoints",

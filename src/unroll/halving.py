@@ -22,14 +22,13 @@ class Halving:
         self.title, self.may_cut = title, may_cut
         self.limit: int | None = None  # the most tokens in a part
 
-    def learn(self, batch: Batch, clear: Callable[[], None], learn_part: Callable[[Batch, float], Tensor]) -> Tensor:
-        """Return the mean loss of a batch's spans, once its gradient is there.
+    def learn(self, batch: Batch, clear: Callable[[], None], learn_part: Callable[[Batch], Tensor]) -> Tensor:
+        """Return the loss of a batch, once its gradient is there.
 
         Args:
             batch: B sequences.
             clear: forgets the gradient so far.
-            learn_part: adds the gradient of a part's mean loss times a weight, and returns that product. A part's
-                weight is its share of the spans, so the sum is the mean over the batch.
+            learn_part: adds the gradient of a part's share of the batch's loss, and returns that share.
 
         Raises:
             UnrollError: one sequence alone does not fit.
@@ -38,7 +37,7 @@ class Halving:
             parts = self._cut(batch)
             try:
                 clear()
-                losses = [learn_part(part, len(part.labels) / len(batch.labels)) for part in parts]
+                losses = [learn_part(part) for part in parts]
                 return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):

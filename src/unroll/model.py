@@ -59,7 +59,10 @@ class SpanClassifier(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits of the batch's spans, (R, C)."""
-        hidden = self.encode(batch.tokens)  # (B, T, D * H)
+        return self.read_out(self.encode(batch.tokens), batch)
+
+    def read_out(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Return the logits of the batch's spans, (R, C), from the last layer's states (B, T, D * H)."""
         pooled = pool_spans(hidden, batch.sequence, batch.start, batch.end, self.pooling)  # (R, P * D * H)
         logits: Tensor = self.head(self.head_dropout(pooled))  # (R, C)
         return logits

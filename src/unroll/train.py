@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,17 @@ import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
 from unroll.checkpoint import Checkpoints
 from unroll.config import TrainConfig
-from unroll.corpus import Batch, Corpus, Ints, iterate_batches, make_batch, plan_batches
+from unroll.corpus import UNLABELLED, Batch, Corpus, Ints, iterate_batches, make_batch, plan_batches
 from unroll.errors import UnrollError
 from unroll.halving import Halving
 from unroll.metrics import score
 from unroll.model import SpanClassifier
+from unroll.objective import Objective, Whole
 from unroll.processes import Processes, join_processes
 from unroll.progress import Progress
 from unroll.text import UNKNOWN_ID
@@ -72,6 +72,7 @@ def fit(
     config: TrainConfig,
     *,
     seed: int,
+    unlabelled: Ints = np.empty(0, np.int64),  # noqa: B008 (nothing writes into it)
     title: str = "training",
     on_epoch: OnEpoch = ignore_epoch,
     checkpoint: Path | None = None,
@@ -93,6 +94,8 @@ def fit(
         valid: numbers of the sequences whose accuracy decides which epoch is the best.
         config: the recipe.
         seed: of batch order and dropout; the model's first weights are the caller's.
+        unlabelled: numbers of the sequences that a language model reads along, where the recipe has one; their labels,
+            where there are any, are not looked at.
         title: stands before the progress.
         on_epoch: called after each epoch with what it gave and the spans trained on each second; the epochs read
             from a checkpoint are repeated, with None for their speed.
@@ -104,32 +107,35 @@ def fit(
     """
     processes = join_processes()
     accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
+    if config.language_model and len(unlabelled):
+        corpus, train = hide_labels(corpus, unlabelled), np.concatenate([train, unlabelled])
     lengths = np.diff(corpus.offsets)[train]
     steps = len(plan_batches(lengths, config.batch_size))
-    optimizer = make_optimizer(model, config)
     epochs = max(config.epochs, math.ceil(config.min_steps / steps))
-    schedule = make_schedule(optimizer, config, epochs * steps)
     averaged = AveragedModel(model, multi_avg_fn=make_average(config.ema)) if config.ema else None
-    drop_rates = word_drop_rates(corpus.tokens_of(train), model.tokens, config).to(accelerator.device)
-    state = TrainState(model, averaged, optimizer, schedule)
+    counts = torch.from_numpy(np.bincount(corpus.tokens_of(train), minlength=model.tokens))
+    drop_rates = word_drop_rates(counts, config).to(accelerator.device)
+    objective = Objective(model, config, counts)
+    optimizer = make_optimizer(objective, config)
+    schedule = make_schedule(optimizer, config, epochs * steps)
+    state = TrainState(objective, averaged, optimizer, schedule)
     checkpoints = Checkpoints(checkpoint) if checkpoint is not None and processes.is_main else None
     saved = processes.from_main(checkpoints.load() if checkpoints is not None else None)
     if saved is not None:
         state.restore(saved)
     for record in state.history.epochs if processes.is_main else ():
         on_epoch(record, None)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    wrapped, optimizer = accelerator.prepare(objective, optimizer)
     judged = averaged.to(accelerator.device).module if averaged is not None else model
-    spans = len(corpus.spans_of(train))
+    spans = count_labelled(corpus, train)
     halving = Halving(title, may_cut=processes.count == 1)
 
-    def learn_part(part: Batch, weight: float, share: float) -> Tensor:
-        weight *= share
-        logits = wrapped(part)  # (R, C)
-        loss = functional.cross_entropy(logits.float(), part.labels, label_smoothing=config.label_smoothing)
-        loss = loss * weight if weight != 1 else loss
+    def learn_part(part: Batch, whole: Whole) -> Tensor:
+        loss: Tensor
+        loss_of_labels: Tensor
+        loss, loss_of_labels = wrapped(part, whole)
         accelerator.backward(loss * processes.count if processes.count > 1 else loss)  # it takes the processes' mean
-        return loss.detach()
+        return loss_of_labels
 
     progress = Progress(
         title, epochs=epochs, spans=spans, done=len(state.history.epochs), quiet=quiet or not processes.is_main
@@ -143,10 +149,10 @@ def fit(
         wrapped.train()
         begin, total_loss = time.perf_counter(), 0.0
         for step, chunk in enumerate(plan, start=1):
-            batch, share, size = take_share(corpus, train[chunk], processes)
+            batch, whole, size = take_share(corpus, train[chunk], processes)
             batch = batch.to(accelerator.device)
             batch = batch.with_tokens(drop_words(batch.tokens, drop_rates))
-            loss = halving.learn(batch, optimizer.zero_grad, partial(learn_part, share=share))
+            loss = halving.learn(batch, optimizer.zero_grad, partial(learn_part, whole=whole))
             if config.clip_norm is not None:
                 accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm)
             optimizer.step()
@@ -181,20 +187,33 @@ def fit(
             on_epoch(record, spans / seconds)
 
     progress.close()
-    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # predictions are made in fp32, as a bundle makes them
     model.load_state_dict(state.best_weights)
     return state.history
 
 
-def take_share(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[Batch, float, int]:
-    """Return this process' part of a batch of sequences of one length, its share of the spans, and their number in all.
+def hide_labels(corpus: Corpus, sequences: Ints) -> Corpus:
+    """Return the corpus without the labels of the given sequences' spans."""
+    labels = np.array(corpus.labels)
+    labels[corpus.spans_of(sequences)] = UNLABELLED
+    return replace(corpus, labels=labels)
 
-    A process that gets no sequence takes the first one with a share of 0, since all of them have to take part.
+
+def count_labelled(corpus: Corpus, sequences: Ints) -> int:
+    """Return how many spans of the given sequences have a label."""
+    return int(np.count_nonzero(corpus.labels[corpus.spans_of(sequences)] != UNLABELLED))
+
+
+def take_share(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[Batch, Whole, int]:
+    """Return this process' part of a batch of sequences of one length, the size of the whole, and its labelled spans.
+
+    A process that gets no sequence takes the first one as a part of an endless batch, so that it counts nothing, since
+    all of them have to take part.
     """
-    size = len(corpus.spans_of(sequences))
+    labelled = count_labelled(corpus, sequences)
     mine = processes.share(sequences)
-    batch = make_batch(corpus, mine if len(mine) else sequences[:1])
-    return batch, len(batch.labels) / size if len(mine) else 0.0, size
+    if not len(mine):
+        return make_batch(corpus, sequences[:1]), Whole(math.inf, math.inf), labelled
+    return make_batch(corpus, mine), Whole(labelled, len(sequences)), labelled
 
 
 def predict_together(
@@ -261,14 +280,14 @@ def make_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], 
     return average
 
 
-def word_drop_rates(tokens: npt.NDArray[np.int32], size: int, config: TrainConfig) -> Tensor:
-    """Return how often each token is read as unknown in training, (V,).
+def word_drop_rates(counts: Tensor, config: TrainConfig) -> Tensor:
+    """Return how often each token is read as unknown in training, (V,), given how often it stands there, (V,).
 
     A word is dropped with the rate `word_dropout`, and besides with a / (a + its count), where a is
     `rare_word_dropout`: words seen once teach the model to read a word that it does not know (Kiperwasser and
     Goldberg, 2016, "Simple and accurate dependency parsing using bidirectional LSTM feature representations").
     """
-    counts = torch.from_numpy(np.bincount(tokens, minlength=size)).float()
+    counts = counts.float()
     rare = config.rare_word_dropout / (config.rare_word_dropout + counts).clamp(min=1e-9)
     return 1 - (1 - config.word_dropout) * (1 - rare)
 
@@ -283,7 +302,7 @@ class TrainState:
 
     def __init__(
         self,
-        model: SpanClassifier,
+        model: nn.Module,
         averaged: AveragedModel | None,
         optimizer: torch.optim.Optimizer,
         schedule: LRScheduler,

@@ -8,8 +8,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from unroll.errors import UnrollError
-from unroll.tracking import one_at_a_time, said_by
 from unroll.tracking.outbox import UNREACHABLE
+from unroll.tracking.store import one_at_a_time, said_by
 
 CHAMPION = "champion"
 

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from unroll.config import ModelConfig, TrainConfig
+from unroll.corpus import UNLABELLED, Batch, Corpus, make_batch
+from unroll.model import CELLS, SpanClassifier
+from unroll.objective import LanguageModel, Objective, Whole
+from unroll.text import UNKNOWN_ID, Vocabulary
+from unroll.train import fit
+
+Small = tuple[Corpus, Vocabulary]
+
+
+@pytest.fixture
+def model(small_corpus: Small, small_model: ModelConfig) -> SpanClassifier:
+    return SpanClassifier("LSTM", small_model, len(small_corpus[1]), 5).eval()
+
+
+@pytest.fixture
+def batch(small_corpus: Small) -> Batch:
+    return make_batch(small_corpus[0], np.array([1, 0, 2]))
+
+
+def counts_of(batch: Batch, size: int) -> torch.Tensor:
+    return torch.bincount(batch.tokens.flatten(), minlength=size)
+
+
+def test_a_language_model_tells_the_word_after_and_the_word_before_from_all_others(
+    model: SpanClassifier, batch: Batch
+) -> None:
+    """Its drawn words estimate the softmax over the vocabulary, written here as a plain loop."""
+    tokens = batch.tokens.clone()
+    tokens[0, 1] = UNKNOWN_ID  # read, and not asked for
+    hidden = model.encode(tokens)
+    language_model = LanguageModel(model, torch.ones(model.tokens))
+    for reader in language_model.readers:
+        torch.nn.init.normal_(next(reader.parameters()))
+    assert model.embedding is not None
+    scaled = model.embedding.weight * 20
+    model.embedding.weight.data = scaled.data
+    forward, backward = hidden.chunk(2, dim=2)
+    expected = 0.0
+    for row, words in enumerate(tokens.tolist()):
+        for place in range(len(words) - 1):
+            for reader, state, word in (
+                (language_model.readers[0], forward[row, place], words[place + 1]),
+                (language_model.readers[1], backward[row, place + 1], words[place]),
+            ):
+                if word != UNKNOWN_ID:
+                    logits = (scaled @ reader(state))[UNKNOWN_ID + 1 :]
+                    expected -= logits.log_softmax(0)[word - UNKNOWN_ID - 1].item()
+    found = torch.stack([language_model(hidden, tokens) for _ in range(50)]).mean().item()
+    assert found == pytest.approx(expected / (3 * 3), rel=0.02)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_all_weights_have_a_gradient_whatever_a_batch_holds(
+    small_corpus: Small, small_model: ModelConfig, full_recipe: TrainConfig, cell: str
+) -> None:
+    """Processes that train together wait for each other's gradient of every weight."""
+    corpus, vocabulary = small_corpus
+    model = SpanClassifier(cell, small_model, len(vocabulary), 5)
+    objective = Objective(model, full_recipe, torch.ones(len(vocabulary)))
+    whole = make_batch(corpus, np.array([0]))
+    unlabelled = Batch(**{**vars(whole), "labels": torch.full_like(whole.labels, UNLABELLED)})
+    one_word = Batch(
+        tokens=whole.tokens[:, :1], sequence=torch.tensor([0]), start=torch.tensor([0]), end=torch.tensor([1]),
+        labels=torch.tensor([3]), spans=torch.tensor([0]),
+    )  # fmt: skip
+    for batch, labelled in ((whole, len(whole.labels)), (unlabelled, 0), (one_word, 1)):
+        objective.zero_grad()
+        loss, loss_of_labels = objective(batch, Whole(labelled, 1))
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert (loss_of_labels > 0) == (labelled > 0)
+        for name, weight in objective.named_parameters():
+            assert weight.grad is not None, name
+            assert torch.isfinite(weight.grad).all(), name
+
+
+def test_labels_that_are_not_known_do_not_count(
+    model: SpanClassifier, batch: Batch, full_recipe: TrainConfig, plain_recipe: TrainConfig
+) -> None:
+    counts = counts_of(batch, model.tokens)
+    hidden = batch.sequence != 0
+    labels = batch.labels.masked_fill(~hidden, UNLABELLED)
+    half = Batch(**{**vars(batch), "labels": labels})
+    _, found = Objective(model, full_recipe, counts)(half, Whole(int(hidden.sum()), 3))
+    smoothing = full_recipe.label_smoothing
+    expected = functional.cross_entropy(model(batch)[hidden], batch.labels[hidden], label_smoothing=smoothing)
+    torch.testing.assert_close(found, expected.detach())
+    alone, labels_alone = Objective(model, plain_recipe, counts)(half, Whole(int(hidden.sum()), 3))
+    assert alone.item() == labels_alone.item()
+
+
+def test_kept_back_sequences_are_read_along_and_their_labels_are_not(
+    small_corpus: Small, small_model: ModelConfig, full_recipe: TrainConfig
+) -> None:
+    corpus, vocabulary = small_corpus
+
+    def train(corpus: Corpus, kept_back: list[int], **changes: object) -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)
+        model = SpanClassifier("GRU", small_model, len(vocabulary), 5)
+        recipe = full_recipe.model_copy(update=changes)
+        fit(
+            model, corpus, np.array([0]), np.array([1]), recipe, seed=1, unlabelled=np.array(kept_back, int), quiet=True
+        )
+        return model.state_dict()
+
+    def are_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+        return all(torch.equal(one[name], other[name]) for name in one)
+
+    labels = corpus.labels.copy()
+    labels[corpus.spans_of(np.array([2]))] = (labels[corpus.spans_of(np.array([2]))] + 1) % 5
+    relabelled = Corpus(**{**vars(corpus), "labels": labels})
+    along = train(corpus, [2])
+    assert are_equal(along, train(relabelled, [2]))
+    assert not are_equal(along, train(corpus, []))
+    assert are_equal(train(corpus, [2], language_model=0.0), train(corpus, [], language_model=0.0))
+    assert set(along) == set(SpanClassifier("GRU", small_model, len(vocabulary), 5).state_dict())
