@@ -21,11 +21,16 @@ class Project:
     folder: Path
 
     def environment(self) -> dict[str, str]:
-        """Return the variables of a person who works here and has no credential."""
+        """Return the variables of a person who works here and has no credential; folds are trained one by one."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         hidden = ("MLFLOW_TR", "DVC_E", "KAGGLE_")
         environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
-        return environment | {"PATH": path, "PYTHONPATH": str(self.folder / "src"), "OMP_NUM_THREADS": "1"}
+        return environment | {
+            "PATH": path,
+            "PYTHONPATH": str(self.folder / "src"),
+            "OMP_NUM_THREADS": "1",
+            "UNROLL_JOBS": "1",
+        }
 
     def run(self, *command: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command as a person would, with the interpreter's own bin folder first on the path."""

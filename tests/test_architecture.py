@@ -36,6 +36,7 @@ LAYERS = (
         "champion",
         "comparing",
         "sweep",
+        "sidebyside",
     },
     {"stages", "commands", "cli"},
 )

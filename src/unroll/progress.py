@@ -2,12 +2,15 @@
 
 import sys
 import time
+from multiprocessing.synchronize import RLock
 
 from tqdm import tqdm
 
 
 class Progress:
     """Shows loss, validation score, spans a second and time left."""
+
+    line = 0  # below the cursor, where the bars of this process stand
 
     def __init__(self, title: str, *, epochs: int, spans: int, done: int = 0, quiet: bool = False) -> None:
         """Begin.
@@ -29,6 +32,7 @@ class Progress:
             initial=done * spans,
             desc=title,
             unit=" spans",
+            position=self.line,
             unit_scale=True,
             disable=quiet or not self.is_terminal,
             dynamic_ncols=True,
@@ -55,3 +59,9 @@ class Progress:
     def close(self) -> None:
         """Take the bar away from the line that it stands on."""
         self.bar.close()
+
+
+def share_terminal(line: int, lock: RLock) -> None:
+    """Show the bars of this process on a line of their own, beside those of others that hold the same lock."""
+    Progress.line = line
+    tqdm.set_lock(lock)

@@ -2,7 +2,9 @@
 
 import shutil
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -10,13 +12,14 @@ import pyarrow.parquet as parquet
 
 import unroll
 from unroll import paths, tracking
-from unroll.config import read_config
+from unroll.config import TaskConfig, read_config
 from unroll.errors import run_program
 from unroll.files import new_folder, sha256_of, write_json
-from unroll.folds import collect_folds, load_material, score_folds, train_fold
+from unroll.folds import FoldResult, collect_folds, load_material, score_folds
 from unroll.metrics import score
 from unroll.processes import join_processes, leave_processes, relaunch
-from unroll.tasks import load_task
+from unroll.sidebyside import Training, train_folds
+from unroll.tasks import Task, load_task
 from unroll.train import EpochRecord
 
 
@@ -30,9 +33,9 @@ def main(task_name: str, cell: str) -> None:
     config, task = read_config(paths.PARAMS), load_task(task_name)
     sections = config.task[task.name]
     material = load_material(paths.corpus(task.name))
+    training = Training(task.name, cell, paths.corpus(task.name), sections, config.seed, paths.FOLD_CACHE)
     if not processes.is_main:
-        for fold in sections.split.run_folds:
-            train_fold(task, cell, fold, material, sections, seed=config.seed, cache=paths.FOLD_CACHE)
+        train_folds(training, material)
         leave_processes()
         return
     rows = pd.read_parquet(paths.rows(task.name), columns=["row_id", "label"])  # the texts may be larger than memory
@@ -41,27 +44,12 @@ def main(task_name: str, cell: str) -> None:
     tracking.open_store(Path.cwd())
     tags = {**tracking.workspace_tags(), "task": task.name, "cell": cell, "corpus_sha256": material.digest,
             "processes": str(processes.count)}  # fmt: skip
-    with tracking.start_run(task.name, tracking.name_run(task.name, cell), tags) as run:
+    with tracking.start_run(task.name, tracking.name_run(task.name, cell), tags) as run, ExitStack() as folds:
         run.log_params({"seed": config.seed, "cell": cell, **sections.model_dump(exclude={"blend", "tune"})})
         run.log_dataset(rows, origin=str(paths.rows(task.name)), name=task.name, label="label", context="training")
-        results = []
-        for fold in sections.split.run_folds:
-            fold_tags = {**tags, "fold": str(fold)}
-            name = tracking.name_run(task.name, cell, "fold", fold)
-            with tracking.start_run(task.name, name, fold_tags, parent=run) as child:
-                child.log_params({"seed": config.seed, "cell": cell, "fold": fold, **sections.train.model_dump()})
 
-                def log_epoch(record: EpochRecord, speed: float | None, child: tracking.Run = child) -> None:
-                    values = {key: value for key, value in asdict(record).items() if key != "epoch"}
-                    child.log_epoch(values | ({"spans_per_second": speed} if speed else {}), record.epoch)
-
-                result = train_fold(
-                    task, cell, fold, material, sections, seed=config.seed, cache=paths.FOLD_CACHE, on_epoch=log_epoch
-                )
-                own = score_folds([result], truth)[0]
-                child.log_scores({"epoch": own.pop("best_epoch")} | {key: own[key] for key in own if key != "fold"})
-                child.log_scores({"score": own[task.metric]}, prefix="")
-                results.append(result)
+        watched = _FoldRuns(run, task, cell, config.seed, sections, tags, truth, folds)
+        results = train_folds(training, material, watched.log_epoch, watched.end)
         leave_processes()
 
         epochs = pd.DataFrame([asdict(record) for result in results for record in result.history.epochs])
@@ -95,6 +83,43 @@ def main(task_name: str, cell: str) -> None:
             example = next(file.iter_batches(2, columns=["text"])).column("text").to_pylist()
         run.log_model({cell: bundles}, {cell: 1.0}, Path(unroll.__file__).parent, example, task.labels)
     print(f"{task.name} {cell}: out-of-fold accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}")
+
+
+@dataclass
+class _FoldRuns:
+    """A run of MLflow for each fold, below that of the training; several are open at once where folds train so."""
+
+    parent: tracking.Run
+    task: Task
+    cell: str
+    seed: int
+    config: TaskConfig
+    tags: Mapping[str, str]
+    truth: pd.Series
+    at_the_end: ExitStack  # of the training: ends what is open then
+    open: dict[int, tuple[tracking.Run, ExitStack]] = field(default_factory=dict)
+
+    def log_epoch(self, fold: int, record: EpochRecord, spans_per_second: float | None) -> None:
+        values = {name: value for name, value in asdict(record).items() if name != "epoch"}
+        speed = {"spans_per_second": spans_per_second} if spans_per_second else {}
+        self._of(fold)[0].log_epoch(values | speed, record.epoch)
+
+    def end(self, result: FoldResult) -> None:
+        run, stack = self._of(result.fold)
+        scores = score_folds([result], self.truth)[0]
+        run.log_scores({"epoch": scores.pop("best_epoch")} | {key: scores[key] for key in scores if key != "fold"})
+        run.log_scores({"score": scores[self.task.metric]}, prefix="")
+        stack.close()
+
+    def _of(self, fold: int) -> tuple[tracking.Run, ExitStack]:
+        if fold not in self.open:
+            stack = self.at_the_end.enter_context(ExitStack())
+            name = tracking.name_run(self.task.name, self.cell, "fold", fold)
+            tags = {**self.tags, "fold": str(fold)}
+            run = stack.enter_context(tracking.start_run(self.task.name, name, tags, parent=self.parent))
+            run.log_params({"seed": self.seed, "cell": self.cell, "fold": fold, **self.config.train.model_dump()})
+            self.open[fold] = run, stack
+        return self.open[fold]
 
 
 if __name__ == "__main__":
