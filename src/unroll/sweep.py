@@ -8,6 +8,7 @@ store, so a node needs the package alone, not the project's files.
 import json
 import os
 import socket
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -102,6 +103,8 @@ def run_sweep(
     except ImportError as error:
         raise UnrollError(f"a sweep needs Ray and Optuna ({error}); {INSTALL}") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # A trial that is trained anew reports the epochs that its lost node had reported.
+    warnings.filterwarnings("ignore", message="The reported value is ignored", module="optuna")
 
     folder = (cache / sweep_key(task, material, config, seed)).resolve()
     folder.mkdir(parents=True, exist_ok=True)
