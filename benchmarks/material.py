@@ -7,11 +7,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from unroll.config import TaskConfig
+from unroll.config import TaskConfig, TextConfig
 from unroll.corpus import TEST_FOLD, Corpus, build_corpus, cut_rows
 from unroll.rows import read_rows
 from unroll.tasks import load_task
-from unroll.text import Vocabulary, build_vocabulary
+from unroll.text import Vocabulary, build_vocabulary, join_vectors, load_vectors
+from unroll.vectors import fetch_vectors
 
 TASK = load_task("sentiment")
 
@@ -40,6 +41,13 @@ def tokenize(rows: pd.DataFrame, config: TaskConfig, context: Literal["sentence"
     corpus = build_corpus(vocabulary, sequences, folds, spans, rows["label"].to_numpy(), rows["row_id"].to_numpy())
     train = np.flatnonzero((folds != fold) & (folds != TEST_FOLD))
     return Material(corpus, vocabulary, train, np.flatnonzero(folds == fold), np.flatnonzero(folds == TEST_FOLD))
+
+
+def load_words(config: TextConfig, vocabulary: Vocabulary, cache: Path) -> np.ndarray | None:
+    """Return what words begin from, (V, size), NaN rows for words without it; None where nothing is wanted."""
+    if not config.vectors:
+        return None
+    return join_vectors([load_vectors(fetch_vectors(name, cache), vocabulary, cache) for name in config.vectors])
 
 
 def repeat(rows: pd.DataFrame, times: int) -> pd.DataFrame:
