@@ -20,6 +20,7 @@ from unroll.config import ModelConfig
 from unroll.corpus import Corpus
 from unroll.errors import UnrollError
 from unroll.model import SpanClassifier
+from unroll.objective import NUM_SAMPLED
 from unroll.processes import Processes, join_processes
 from unroll.text import Vocabulary
 from unroll.train import predict, predict_together, take_share
@@ -61,12 +62,14 @@ def test_processes_that_would_train_alone_are_refused(monkeypatch: pytest.Monkey
         join_processes()
 
 
-def use_no_dropout(project: Project) -> None:
-    """Dropout draws anew in each process, so equal results need none."""
+def use_no_chance(project: Project) -> None:
+    """Each process draws anew what it drops out and which words it samples, so equal results need none of that."""
     for key in ("embedding_dropout", "head_dropout"):
         project.set(f"sentiment.model.{key}", 0.0)
     for key in ("word_dropout", "rare_word_dropout"):
         project.set(f"sentiment.train.{key}", 0.0)
+    project.set("sentiment.train.language_model", 0.1)
+    project.set("sentiment.text.min_count", 2)  # a vocabulary that is small enough for a softmax over all of it
     project.set("sentiment.train.epochs", 4)
     project.set("sentiment.train.batch_size", 3)  # of one length; many batches hold one sequence
 
@@ -102,7 +105,10 @@ def find_runs(project: Project) -> list[str]:
 @pytest.fixture(scope="module")
 def alone(sentiment_project: Project) -> tuple[Project, Result]:
     """The small project, and what one process makes of it."""
-    use_no_dropout(sentiment_project)
+    use_no_chance(sentiment_project)
+    sentiment_project.run("dvc", "repro", "--single-item", "tokenize@sentiment")
+    vocabulary = json.loads((sentiment_project.folder / "data/corpus/sentiment/vocabulary.json").read_text())
+    assert len(vocabulary) <= NUM_SAMPLED
     sentiment_project.run("python", "-m", "unroll.stages.train", "sentiment", "GRU")
     return sentiment_project, read_result(sentiment_project)
 

@@ -10,7 +10,7 @@ from unroll.corpus import Batch, Corpus, make_batch
 from unroll.errors import UnrollError
 from unroll.halving import Halving
 from unroll.model import CELLS, SpanClassifier
-from unroll.objective import Objective, Whole
+from unroll.objective import BatchTotals, Objective
 from unroll.text import UNKNOWN_ID, Vocabulary
 from unroll.train import EpochRecord, History, drop_words, fit, predict, word_drop_rates
 
@@ -111,18 +111,18 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(
 
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(
-    small_corpus: Small, small_model: ModelConfig, plain_recipe: TrainConfig, capsys: pytest.CaptureFixture[str]
+    small_corpus: Small, small_model: ModelConfig, full_recipe: TrainConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     corpus, vocabulary = small_corpus
     model = SpanClassifier("GRU", small_model, len(vocabulary), 5).eval()
     batch = make_batch(corpus, np.array([1, 0, 2]))
-    objective, whole_size = Objective(model, plain_recipe, torch.ones(len(vocabulary))), Whole(len(batch.labels), 3)
+    objective, totals = Objective(model, full_recipe, torch.ones(len(vocabulary))), BatchTotals(len(batch.labels), 3)
     fits = 3
     tried: list[int] = []
 
     def learn_part(part: Batch) -> torch.Tensor:
         loss: torch.Tensor
-        loss, _ = objective(part, whole_size)
+        loss, _ = objective(part, totals)
         loss.backward()  # type: ignore[no-untyped-call]
         tried.append(len(part.tokens))
         if len(part.tokens) > fits:
@@ -130,8 +130,8 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(
         return loss.detach()
 
     def gradient() -> tuple[torch.Tensor, torch.Tensor]:
-        loss = halving.learn(batch, model.zero_grad, learn_part)
-        return loss, torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+        loss = halving.learn(batch, objective.zero_grad, learn_part)
+        return loss, torch.cat([weight.grad.flatten() for weight in objective.parameters() if weight.grad is not None])
 
     halving = Halving("mood")
     whole_loss, whole = gradient()

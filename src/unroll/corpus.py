@@ -20,7 +20,6 @@ from unroll.text import UNKNOWN, TokenIds, Vocabulary, get_tokenizer
 
 Ints = npt.NDArray[np.int64]
 TEST_FOLD = -1
-UNLABELLED = -1
 
 
 @dataclass(frozen=True)

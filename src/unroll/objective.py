@@ -7,17 +7,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unroll.config import TrainConfig
-from unroll.corpus import UNLABELLED, Batch
+from unroll.corpus import Batch
 from unroll.errors import UnrollError
 from unroll.model import SpanClassifier
+from unroll.tasks import UNLABELLED
 from unroll.text import UNKNOWN_ID
 
-NOISE_WORDS = 512
+NUM_SAMPLED = 512
 
 
 @dataclass(frozen=True)
-class Whole:
-    """The size of the batch that a part is learned for: its labelled spans and its sequences."""
+class BatchTotals:
+    """How many labelled spans and sequences the whole batch has that a part of it is learned for."""
 
     labelled: float
     sequences: float
@@ -37,10 +38,10 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.label_smoothing = config.label_smoothing
-        self.weight = config.language_model
+        self.language_model_weight = config.language_model
         self.language_model = LanguageModel(model, counts) if config.language_model else None
 
-    def forward(self, batch: Batch, whole: Whole) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch, totals: BatchTotals) -> tuple[Tensor, Tensor]:
         """Return the loss to be lowered, and how much of it the labels are alone, both in nats a span of the whole."""
         hidden = self.model.encode(batch.tokens)  # (B, T, D * H)
         logits = self.model.read_out(hidden, batch)  # (R, C)
@@ -51,19 +52,19 @@ class Objective(nn.Module):
             )
         else:
             loss = logits.sum() * 0  # all processes have to have a gradient of all weights
-        loss = loss * (labelled / whole.labelled) if labelled != whole.labelled else loss
+        loss = loss * (labelled / totals.labelled) if labelled != totals.labelled else loss
         if self.language_model is None:
             return loss, loss.detach()
-        share = len(batch.tokens) / whole.sequences
-        return loss + self.weight * share * self.language_model(hidden, batch.tokens), loss.detach()
+        weight = self.language_model_weight * len(batch.tokens) / totals.sequences
+        return loss + weight * self.language_model(hidden, batch.tokens), loss.detach()
 
 
 class LanguageModel(nn.Module):
     """Reads the next word from a recurrent layer's states, and from those that read backward the one before.
 
     It is an auxiliary task for the layer below, and no part of the model that is kept (Rei, 2017, "Semi-supervised
-    multitask learning for sequence labeling"). The words' own embeddings are the weights of its softmax, which is
-    sampled: its sum over the vocabulary is estimated from NOISE_WORDS words, drawn by their counts to the power of 0.75
+    multitask learning for sequence labeling"). The words' own embeddings are the weights of its softmax. Over a large
+    vocabulary that is sampled: the sum is estimated from NUM_SAMPLED words, drawn by their counts to the power of 0.75
     (Jean et al., 2015, "On using very large target vocabulary for neural machine translation").
     """
 
@@ -83,35 +84,43 @@ class LanguageModel(nn.Module):
         self.words = [model.embedding]  # in a list, the weights are the model's alone
         directions = 2 if model.recurrent.bidirectional else 1
         size = model.embedding.embedding_dim
-        self.readers = nn.ModuleList(nn.Linear(model.recurrent.hidden_size, size) for _ in range(directions))
-        noise = counts.float() ** 0.75
-        noise[UNKNOWN_ID] = 0
-        self.register_buffer("noise", noise / noise.sum())
-        self.noise: Tensor
+        self.projections = nn.ModuleList(nn.Linear(model.recurrent.hidden_size, size) for _ in range(directions))
+        self.is_sampled = len(counts) > NUM_SAMPLED
+        proposal = counts.float() ** 0.75
+        proposal[UNKNOWN_ID] = 0
+        self.register_buffer("proposal", proposal / proposal.sum())
+        self.proposal: Tensor
 
     def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """Return the loss in nats a place where a word has a neighbour, both directions together, a scalar.
 
         Args:
             hidden: states of the layer, (B, T, D * H).
-            tokens: the words, (B, T); unknown ones are not asked for.
+            tokens: the words, (B, T); unknown ones are not predicted.
         """
-        states = hidden.chunk(len(self.readers), dim=2)
-        asked = [(states[0][:, :-1], tokens[:, 1:]), (states[-1][:, 1:], tokens[:, :-1])]
-        drawn = torch.multinomial(self.noise, NOISE_WORDS, replacement=True)  # (K,)
-        losses = [
-            self._tell(reader(state), target, drawn)
-            for reader, (state, target) in zip(self.readers, asked, strict=False)
-        ]
-        return torch.stack(losses).sum() / max(1, tokens[:, 1:].numel())
+        states = hidden.chunk(len(self.projections), dim=2)
+        neighbours = [(states[0][:, :-1], tokens[:, 1:]), (states[-1][:, 1:], tokens[:, :-1])]
+        queries, targets = [], []
+        for projection, (state, target) in zip(self.projections, neighbours, strict=False):
+            known = target != UNKNOWN_ID
+            queries.append(projection(state)[known])
+            targets.append(target[known])
+        loss = self._sampled_loss if self.is_sampled else self._full_loss
+        return loss(torch.cat(queries), torch.cat(targets)) / max(1, tokens[:, 1:].numel())
 
-    def _tell(self, readings: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
-        """Return the summed loss of telling the targets, (B, T - 1), from drawn words by readings (B, T - 1, E)."""
-        known = targets != UNKNOWN_ID
-        readings, targets = readings[known], targets[known]  # (N, E), (N,)
-        words = self.words[0].weight  # (V, E)
-        right = (readings * words[targets]).sum(1)  # (N,)
-        wrong = readings @ words[drawn].T - (len(drawn) * self.noise[drawn]).log()  # (N, K)
-        wrong = wrong.masked_fill(targets[:, None] == drawn, float("-inf"))
-        logits = torch.cat([right[:, None], wrong], dim=1).float()  # (N, 1 + K)
+    def _full_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed cross-entropy of the targets, (N,), by queries (N, E), over the vocabulary."""
+        logits = (queries @ self.words[0].weight.T).float()  # (N, V)
+        logits[:, UNKNOWN_ID] = float("-inf")
+        return functional.cross_entropy(logits, targets, reduction="sum")
+
+    def _sampled_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
+        """Return an estimate of it, the vocabulary but for the target stood for by words drawn at random."""
+        sampled = torch.multinomial(self.proposal, NUM_SAMPLED, replacement=True)  # (K,)
+        # Not by an index: its gradient, that of a word that comes twice, is summed in an order that threads decide.
+        vectors = self.words[0](torch.cat([targets, sampled]))  # (N + K, E)
+        positive = (queries * vectors[: len(targets)]).sum(1)  # (N,)
+        negative = queries @ vectors[len(targets) :].T - (NUM_SAMPLED * self.proposal[sampled]).log()  # (N, K)
+        negative = negative.masked_fill(targets[:, None] == sampled, float("-inf"))
+        logits = torch.cat([positive[:, None], negative], dim=1).float()  # (N, 1 + K)
         return functional.cross_entropy(logits, torch.zeros_like(targets), reduction="sum")

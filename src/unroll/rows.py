@@ -19,10 +19,9 @@ from pyarrow import compute
 from unroll.errors import UnrollError
 from unroll.files import check_archive
 from unroll.splits import assign_folds, choose_test_rows, count_labels, deal_groups
-from unroll.tasks import LabelledFolder, TableFiles, Task
+from unroll.tasks import UNLABELLED, LabelledFolder, TableFiles, Task
 
 TRAIN, TEST = "train", "test"
-UNLABELLED = -1
 BLOCK = 2**23  # bytes of a file that are read at a time
 Ints = npt.NDArray[np.int64]
 

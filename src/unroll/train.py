@@ -19,14 +19,15 @@ from torch.optim.swa_utils import AveragedModel
 
 from unroll.checkpoint import Checkpoints
 from unroll.config import TrainConfig
-from unroll.corpus import UNLABELLED, Batch, Corpus, Ints, iterate_batches, make_batch, plan_batches
+from unroll.corpus import Batch, Corpus, Ints, iterate_batches, make_batch, plan_batches
 from unroll.errors import UnrollError
 from unroll.halving import Halving
 from unroll.metrics import score
 from unroll.model import SpanClassifier
-from unroll.objective import Objective, Whole
+from unroll.objective import BatchTotals, Objective
 from unroll.processes import Processes, join_processes
 from unroll.progress import Progress
+from unroll.tasks import UNLABELLED
 from unroll.text import UNKNOWN_ID
 
 PREDICTION_BATCH = 256
@@ -115,6 +116,7 @@ def fit(
     averaged = AveragedModel(model, multi_avg_fn=make_average(config.ema)) if config.ema else None
     counts = torch.from_numpy(np.bincount(corpus.tokens_of(train), minlength=model.tokens))
     drop_rates = word_drop_rates(counts, config).to(accelerator.device)
+    torch.manual_seed(_seed_of(seed, 0, 0))  # of the first weights that the language model has beside the model's
     objective = Objective(model, config, counts)
     optimizer = make_optimizer(objective, config)
     schedule = make_schedule(optimizer, config, epochs * steps)
@@ -130,10 +132,10 @@ def fit(
     spans = count_labelled(corpus, train)
     halving = Halving(title, may_cut=processes.count == 1)
 
-    def learn_part(part: Batch, whole: Whole) -> Tensor:
+    def learn_part(part: Batch, totals: BatchTotals) -> Tensor:
         loss: Tensor
         loss_of_labels: Tensor
-        loss, loss_of_labels = wrapped(part, whole)
+        loss, loss_of_labels = wrapped(part, totals)
         accelerator.backward(loss * processes.count if processes.count > 1 else loss)  # it takes the processes' mean
         return loss_of_labels
 
@@ -149,10 +151,10 @@ def fit(
         wrapped.train()
         begin, total_loss = time.perf_counter(), 0.0
         for step, chunk in enumerate(plan, start=1):
-            batch, whole, size = take_share(corpus, train[chunk], processes)
+            batch, totals, size = take_share(corpus, train[chunk], processes)
             batch = batch.to(accelerator.device)
             batch = batch.with_tokens(drop_words(batch.tokens, drop_rates))
-            loss = halving.learn(batch, optimizer.zero_grad, partial(learn_part, whole=whole))
+            loss = halving.learn(batch, optimizer.zero_grad, partial(learn_part, totals=totals))
             if config.clip_norm is not None:
                 accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm)
             optimizer.step()
@@ -203,7 +205,7 @@ def count_labelled(corpus: Corpus, sequences: Ints) -> int:
     return int(np.count_nonzero(corpus.labels[corpus.spans_of(sequences)] != UNLABELLED))
 
 
-def take_share(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[Batch, Whole, int]:
+def take_share(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[Batch, BatchTotals, int]:
     """Return this process' part of a batch of sequences of one length, the size of the whole, and its labelled spans.
 
     A process that gets no sequence takes the first one as a part of an endless batch, so that it counts nothing, since
@@ -212,8 +214,8 @@ def take_share(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[B
     labelled = count_labelled(corpus, sequences)
     mine = processes.share(sequences)
     if not len(mine):
-        return make_batch(corpus, sequences[:1]), Whole(math.inf, math.inf), labelled
-    return make_batch(corpus, mine), Whole(labelled, len(sequences)), labelled
+        return make_batch(corpus, sequences[:1]), BatchTotals(math.inf, math.inf), labelled
+    return make_batch(corpus, mine), BatchTotals(labelled, len(sequences)), labelled
 
 
 def predict_together(

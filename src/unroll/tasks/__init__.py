@@ -7,6 +7,8 @@ from typing import Literal
 
 from unroll.errors import UnrollError
 
+UNLABELLED = -1  # the number of a label that is not there
+
 
 @dataclass(frozen=True)
 class TableFiles:
