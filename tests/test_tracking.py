@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -12,7 +13,9 @@ import pytest
 
 from unroll import tracking
 from unroll.errors import UnrollError
+from unroll.tracking import runs
 from unroll.tracking.outbox import Outbox
+from unroll.tracking.owner import Owner, read_begin
 
 SCORES = {"accuracy": 0.5, "macro_f1": 0.25}
 
@@ -144,8 +147,43 @@ def test_a_run_whose_process_was_killed_ends_when_the_next_one_of_its_task_begin
     client.set_tag(ids[0], "host", client.get_run(ids[1]).data.tags["host"])
     assert statuses() == ["KILLED", "KILLED"]
     (logged,) = client.get_metric_history(ids[1], "loss")
-    assert client.get_run(ids[1]).info.end_time == logged.timestamp
+    assert [client.get_run(run_id).info.end_time for run_id in ids] == [logged.timestamp] * 2
     assert capsys.readouterr().err == ""
+
+
+def test_a_process_is_gone_only_where_that_is_certain() -> None:
+    this = Owner.this()
+    assert not this.is_gone()
+    assert not replace(this, machine="another", pid=1, begun="").is_gone()
+    assert not replace(this, namespace="of another container", begun="").is_gone()
+    assert replace(this, boot="an earlier one").is_gone()
+    assert replace(this, begun="-1").is_gone(), "the number was given again"
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    child = replace(this, pid=process.pid, begun=read_begin(process.pid))
+    assert not child.is_gone()
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert child.is_gone(), "a zombie runs no more"
+    process.communicate()
+    assert child.is_gone()
+    assert Owner.from_tag(this.as_tag()) == this
+    for tag in ("", "12 of 1700000000", "[1]", '{"pid": 1}', "null"):
+        assert Owner.from_tag(tag) is None
+
+
+def test_a_run_left_open_that_is_no_more_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tracking.start_run("mood", "left", {}) as left:
+        found = mlflow.MlflowClient().get_run(left.id)
+    owner = replace(Owner.this(), begun="-1").as_tag()
+    found.data.tags["started_by"] = owner
+    found._info._run_id = "0" * 32  # another program has deleted it since it was found
+    monkeypatch.setattr(runs, "_search", lambda experiment, condition: [found] if "RUNNING" in condition else [])
+    with tracking.start_run("mood", "next", {}) as run:
+        pass
+    assert mlflow.MlflowClient().get_run(run.id).info.status == "FINISHED"
+    assert capsys.readouterr().err == "", "the store is not said to be down"
 
 
 def test_the_environment_decides_where_runs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

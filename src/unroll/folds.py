@@ -5,6 +5,7 @@ A room of its own between train.py and the train stage: the stage only says whic
 
 import inspect
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,7 +32,7 @@ from unroll.tasks import Task
 from unroll.text import Vocabulary
 from unroll.train import EpochRecord, History, OnEpoch, fit, ignore_epoch, predict_together
 
-CODE_WITHOUT_EFFECT = ("unroll.config", "unroll.tracking", "unroll.paths", "unroll.progress")
+CODE_WITHOUT_EFFECT = ("unroll.config", "unroll.tracking", "unroll.paths", "unroll.progress", "unroll.sidebyside")
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,18 @@ class FoldResult:
     fold: int
     folder: Path
 
-    def is_whole(self) -> bool:
-        """Return whether it is there as it was written; a damaged one is named on standard error."""
-        if not self.folder.is_dir():
-            return False
+    def is_there(self) -> bool:
+        """Return whether it is there, whole or damaged."""
+        return self.folder.is_dir()
+
+    def discard_damaged(self) -> None:
+        """Remove it where it is not as it was written, and say so on standard error."""
         try:
-            check_manifest(self.folder, mend="the fold is trained again")
+            if self.is_there():
+                check_manifest(self.folder, mend="the fold is trained again")
         except UnrollError as error:
             warn(str(error))
-            return False
-        return True
+            shutil.rmtree(self.folder)
 
     @property
     def history(self) -> History:
@@ -136,7 +139,9 @@ def train_fold(
     processes.check_equal(key, "settings, corpus, code or libraries")
     folder = cache / key
     result = FoldResult(fold, folder / "done")
-    if processes.from_main(processes.is_main and result.is_whole()):
+    if processes.is_main:
+        result.discard_damaged()
+    if processes.from_main(result.is_there()):
         for record in result.history.epochs if processes.is_main else ():
             on_epoch(record, None)
         return result
@@ -190,6 +195,15 @@ def train_fold(
         write_manifest(scratch)
     Checkpoints(folder / "checkpoints").clear()
     return result
+
+
+def find_fold(
+    task: Task, cell: str, fold: int, material: Material, config: TaskConfig, *, seed: int, cache: Path
+) -> FoldResult | None:
+    """Return what `train_fold` would take from the cache, None where it would train; the arguments are the same."""
+    result = FoldResult(fold, cache / fold_key(task, cell, fold, material, config, seed) / "done")
+    result.discard_damaged()
+    return result if result.is_there() else None
 
 
 def set_vectors(model: SpanClassifier, vectors: npt.NDArray[np.float32], key: str) -> None:

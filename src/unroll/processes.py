@@ -81,6 +81,11 @@ def join_processes() -> Processes:
     return Processes(state.process_index, state.num_processes)
 
 
+def trains_on_cpu() -> bool:
+    """Return whether this process has no device to train on but the CPU."""
+    return bool(PartialState().device.type == "cpu")
+
+
 def leave_processes() -> None:
     """Let go of the others at the end, so that none of them is waited for."""
     if torch.distributed.is_initialized():

@@ -18,7 +18,7 @@ from unroll.files import new_folder, sha256_of, write_json
 from unroll.folds import FoldResult, collect_folds, load_material, score_folds
 from unroll.metrics import score
 from unroll.processes import join_processes, leave_processes, relaunch
-from unroll.sidebyside import Training, train_folds
+from unroll.sidebyside import FoldListener, Training, train_folds
 from unroll.tasks import Task, load_task
 from unroll.train import EpochRecord
 
@@ -35,7 +35,7 @@ def main(task_name: str, cell: str) -> None:
     material = load_material(paths.corpus(task.name))
     training = Training(task.name, cell, paths.corpus(task.name), sections, config.seed, paths.FOLD_CACHE)
     if not processes.is_main:
-        train_folds(training, material)
+        train_folds(training, material, FoldListener())
         leave_processes()
         return
     rows = pd.read_parquet(paths.rows(task.name), columns=["row_id", "label"])  # the texts may be larger than memory
@@ -44,12 +44,12 @@ def main(task_name: str, cell: str) -> None:
     tracking.open_store(Path.cwd())
     tags = {**tracking.workspace_tags(), "task": task.name, "cell": cell, "corpus_sha256": material.digest,
             "processes": str(processes.count)}  # fmt: skip
-    with tracking.start_run(task.name, tracking.name_run(task.name, cell), tags) as run, ExitStack() as folds:
+    with tracking.start_run(task.name, tracking.name_run(task.name, cell), tags) as run, ExitStack() as fold_runs:
         run.log_params({"seed": config.seed, "cell": cell, **sections.model_dump(exclude={"blend", "tune"})})
         run.log_dataset(rows, origin=str(paths.rows(task.name)), name=task.name, label="label", context="training")
 
-        watched = _FoldRuns(run, task, cell, config.seed, sections, tags, truth, folds)
-        results = train_folds(training, material, watched.log_epoch, watched.end)
+        listener = _FoldRuns(run, task, cell, config.seed, sections, tags, truth, fold_runs)
+        results = train_folds(training, material, listener)
         leave_processes()
 
         epochs = pd.DataFrame([asdict(record) for result in results for record in result.history.epochs])
@@ -86,7 +86,7 @@ def main(task_name: str, cell: str) -> None:
 
 
 @dataclass
-class _FoldRuns:
+class _FoldRuns(FoldListener):
     """A run of MLflow for each fold, below that of the training; several are open at once where folds train so."""
 
     parent: tracking.Run
@@ -96,30 +96,31 @@ class _FoldRuns:
     config: TaskConfig
     tags: Mapping[str, str]
     truth: pd.Series
-    at_the_end: ExitStack  # of the training: ends what is open then
-    open: dict[int, tuple[tracking.Run, ExitStack]] = field(default_factory=dict)
+    until_the_end: ExitStack  # of the training: ends what is open then
+    opened: dict[int, tuple[tracking.Run, ExitStack]] = field(default_factory=dict)
 
-    def log_epoch(self, fold: int, record: EpochRecord, spans_per_second: float | None) -> None:
+    def begin(self, fold: int) -> None:
+        stack = self.until_the_end.enter_context(ExitStack())
+        name = tracking.name_run(self.task.name, self.cell, "fold", fold)
+        tags = {**self.tags, "fold": str(fold)}
+        run = stack.enter_context(tracking.start_run(self.task.name, name, tags, parent=self.parent))
+        run.log_params({"seed": self.seed, "cell": self.cell, "fold": fold, **self.config.train.model_dump()})
+        self.opened[fold] = run, stack
+
+    def epoch(self, fold: int, record: EpochRecord, spans_per_second: float | None) -> None:
         values = {name: value for name, value in asdict(record).items() if name != "epoch"}
         speed = {"spans_per_second": spans_per_second} if spans_per_second else {}
-        self._of(fold)[0].log_epoch(values | speed, record.epoch)
+        self.opened[fold][0].log_epoch(values | speed, record.epoch)
 
     def end(self, result: FoldResult) -> None:
-        run, stack = self._of(result.fold)
+        run, stack = self.opened[result.fold]
         scores = score_folds([result], self.truth)[0]
         run.log_scores({"epoch": scores.pop("best_epoch")} | {key: scores[key] for key in scores if key != "fold"})
         run.log_scores({"score": scores[self.task.metric]}, prefix="")
         stack.close()
 
-    def _of(self, fold: int) -> tuple[tracking.Run, ExitStack]:
-        if fold not in self.open:
-            stack = self.at_the_end.enter_context(ExitStack())
-            name = tracking.name_run(self.task.name, self.cell, "fold", fold)
-            tags = {**self.tags, "fold": str(fold)}
-            run = stack.enter_context(tracking.start_run(self.task.name, name, tags, parent=self.parent))
-            run.log_params({"seed": self.seed, "cell": self.cell, "fold": fold, **self.config.train.model_dump()})
-            self.open[fold] = run, stack
-        return self.open[fold]
+    def stop(self, fold: int) -> None:
+        self.opened[fold][0].is_stopped = True
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+PARENT = "mlflow.parentRunId"
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
 Action = Mapping[str, Any]
 
@@ -48,7 +49,7 @@ def create_run(run: Mapping[str, Any], experiment_id: str) -> str:
     """
     tags = {**run["tags"], "mlflow.runName": run["name"]}
     if run["parent"]:
-        tags["mlflow.parentRunId"] = run["parent"]
+        tags[PARENT] = run["parent"]
     return str(MlflowClient().create_run(experiment_id, start_time=run["time"], tags=tags).info.run_id)
 
 

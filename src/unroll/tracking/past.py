@@ -12,7 +12,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from unroll.errors import UnrollError, warn
-from unroll.tracking.outbox import UNREACHABLE
+from unroll.tracking.outbox import PARENT, UNREACHABLE
 from unroll.tracking.store import explain, said_by
 
 ID_BEGINNING = re.compile("[0-9a-f]{4,31}")
@@ -63,7 +63,7 @@ def list_runs(experiment: str, most: int) -> list[PastRun]:
         max_results=most * 10,
         output_format="list",
     )
-    return [_past(run) for run in found if "mlflow.parentRunId" not in run.data.tags][:most]
+    return [_past(run) for run in found if PARENT not in run.data.tags][:most]
 
 
 def look_up(named: str) -> PastRun:

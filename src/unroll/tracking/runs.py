@@ -17,12 +17,12 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-import psutil
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 
 from unroll.errors import warn
-from unroll.tracking.outbox import UNREACHABLE, Outbox, apply, create_run, is_refusal
+from unroll.tracking.outbox import PARENT, UNREACHABLE, Outbox, apply, create_run, is_refusal
+from unroll.tracking.owner import HOST, STARTED_BY, Owner, tag_owner
 from unroll.tracking.past import PREDICTIONS, attach_files
 from unroll.tracking.store import STORE, experiment_id
 
@@ -37,6 +37,7 @@ class Run:
     name: str
     id: str  # empty where the store has no such run yet
     outbox: Outbox | None = None
+    is_stopped: bool = False  # because of an error that is another run's
 
     @property
     def key(self) -> str:
@@ -181,9 +182,9 @@ def start_run(experiment: str, name: str, tags: Mapping[str, str], parent: Run |
         if status == "KILLED":  # a person waits, and a store that does not answer is no reason to
             ending = threading.Thread(target=run.end, args=(status,), daemon=True)
             ending.start()
-            ending.join(0.3)
+            ending.join(STORE.time_left())
         else:
-            run.end(status)
+            run.end("KILLED" if run.is_stopped else status)
             if parent is None and STORE.is_down:
                 STORE.send_kept()
 
@@ -194,7 +195,7 @@ def _open_run(experiment: str, name: str, tags: Mapping[str, str], parent: Run |
         "id": "",
         "experiment": experiment,
         "name": name,
-        "tags": resolve_tags({key: value for key, value in {**tags, **_this_process()}.items() if value}),
+        "tags": resolve_tags({key: value for key, value in {**tags, **tag_owner()}.items() if value}),
         "parent": parent.key if parent else "",
         "time": int(time.time() * 1000),
     }
@@ -208,38 +209,36 @@ def _open_run(experiment: str, name: str, tags: Mapping[str, str], parent: Run |
     return Run(name, "", Outbox(STORE.unsent, run))
 
 
-def _this_process() -> dict[str, str]:
-    """Return what tells this process from all others: a number is given again, at another time."""
-    return {"host": socket.gethostname(), "process": _name_process(psutil.Process())}
-
-
-def _name_process(process: psutil.Process) -> str:
-    return f"{process.pid} of {process.create_time():.0f}"
-
-
-def _is_alive(name: str) -> bool:
-    try:
-        return _name_process(psutil.Process(int(name.split()[0]))) == name
-    except (psutil.Error, ValueError, IndexError):
-        return False
-
-
 def _end_orphans(experiment: str) -> None:
     """Mark as killed what still counts as running, and was begun on this host by a process that is no more."""
+    client = mlflow.MlflowClient()
     try:
-        running = mlflow.search_runs(
-            experiment_names=[experiment],
-            filter_string=f"attributes.status = 'RUNNING' AND tags.host = '{socket.gethostname()}'",
-            output_format="list",
-        )
+        running = _search(experiment, f"attributes.status = 'RUNNING' AND tags.{HOST} = '{socket.gethostname()}'")
         for run in running:
-            if not _is_alive(run.data.tags.get("process", "")):
-                metric = next(iter(run.data.metrics), None)
-                history = mlflow.MlflowClient().get_metric_history(run.info.run_id, metric) if metric else []
-                last = max((value.timestamp for value in history), default=run.info.start_time)
-                apply(run.info.run_id, {"end": "KILLED", "time": last})
+            owner = Owner.from_tag(run.data.tags.get(STARTED_BY, ""))
+            if owner is None or not owner.is_gone():
+                continue
+            try:
+                if client.get_run(run.info.run_id).info.status == "RUNNING":  # it may have ended since it was found
+                    apply(run.info.run_id, {"end": "KILLED", "time": _last_heard_of(experiment, run)})
+            except UNREACHABLE as error:
+                if not is_refusal(error):
+                    raise
     except UNREACHABLE as error:
         STORE.tell_down(error)
+
+
+def _last_heard_of(experiment: str, run: mlflow.entities.Run) -> int:
+    """Return when a run or one below it began, ended or recorded a metric for the last time, in milliseconds."""
+    client, run_id = mlflow.MlflowClient(), run.info.run_id
+    times: list[int] = [run.info.start_time, run.info.end_time or 0]
+    times += [value.timestamp for metric in run.data.metrics for value in client.get_metric_history(run_id, metric)]
+    times += [_last_heard_of(experiment, child) for child in _search(experiment, f"tags.`{PARENT}` = '{run_id}'")]
+    return max(times)
+
+
+def _search(experiment: str, condition: str) -> list[mlflow.entities.Run]:
+    return list(mlflow.search_runs(experiment_names=[experiment], filter_string=condition, output_format="list"))
 
 
 def name_run(*parts: object) -> str:

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import mlflow
 from unroll.errors import UnrollError, warn
 from unroll.tracking.outbox import UNREACHABLE, send
 
+PATIENCE = 0.4  # seconds after Ctrl-C
 UNSENT = Path(".cache/unsent")  # below the folder that holds mlflow.db
 
 
@@ -22,6 +24,7 @@ class Store:
 
     unsent: Path = Path()
     is_down: bool = False
+    interrupted: float | None = None
 
     def tell_down(self, error: Exception) -> None:
         """Say, once, that the store has stopped answering."""
@@ -31,6 +34,12 @@ class Store:
                 f"MLflow: {mlflow.get_tracking_uri()} has stopped answering ({said_by(error)}); training goes on, "
                 f"and what is to be recorded is kept in {self.unsent}"
             )
+
+    def time_left(self) -> float:
+        """Return for how many seconds the open runs of an interrupted program may still be ended, all together."""
+        now = time.monotonic()
+        self.interrupted = self.interrupted or now
+        return max(0.0, self.interrupted + PATIENCE - now)
 
     def send_kept(self) -> None:
         """Send what was kept while the store did not answer, and say what came of it."""
@@ -67,7 +76,7 @@ def open_store(root: Path) -> None:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is said here, in a sentence
     mlflow.set_tracking_uri(tracking_uri(root))
-    STORE.unsent, STORE.is_down = _home(root) / UNSENT, False
+    STORE.unsent, STORE.is_down, STORE.interrupted = _home(root) / UNSENT, False, None
     try:
         with one_at_a_time():
             mlflow.search_experiments(max_results=1)
