@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 
 from benchmarks import loops, material
@@ -174,16 +175,16 @@ def growth(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
     found, table = [], []
     with tempfile.TemporaryDirectory() as folder:
         for times in (1, 4, 16):
-            begin = time.perf_counter()
             repeated = material.repeat(rows, times)
+            begin = time.perf_counter()
             read = material.tokenize(repeated, config, "sentence")
             tokenized = time.perf_counter() - begin
             read.corpus.save(Path(folder, str(times)))
             size, words, count = len(repeated), len(read.vocabulary), len(read.train)
             del repeated, read
-            (trained, batches), memory = in_own_process(epoch, Path(folder, str(times)), words, config)
+            (trained, batches, own), memory = in_own_process(epoch, Path(folder, str(times)), words, config)
             found.append({"times": times, "rows": size, "tokenize_seconds": tokenized, "epoch_seconds": trained,
-                          "sequences": count, "batches": batches, "train_memory_mib": memory})  # fmt: skip
+                          "sequences": count, "batches": batches, "own_memory_mib": own, "with_mapped_mib": memory})  # fmt: skip
     one = found[0]
     for line in found:
         factor = line["rows"] / one["rows"]
@@ -191,25 +192,33 @@ def growth(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
             f"{line['times']} ×", f"{line['rows']:,}",
             f"{line['tokenize_seconds']:.1f}", f"{line['tokenize_seconds'] / one['tokenize_seconds'] / factor:.2f}",
             f"{line['epoch_seconds']:.1f}", f"{line['epoch_seconds'] / one['epoch_seconds'] / factor:.2f}",
-            f"{line['train_memory_mib']:,.0f}",
+            f"{line['own_memory_mib']:,.0f}", f"{line['with_mapped_mib']:,.0f}",
         ))  # fmt: skip
-    header = ("data", "rows", "tokenize, s", "of linear", "epoch, s", "of linear", "memory, MiB")
+    header = ("data", "rows", "tokenize, s", "of linear", "epoch, s", "of linear", "memory, MiB", "with mapped")
     print_table("Growth: tokenizing, and an epoch of training over memory-mapped arrays", header, table)
     return {"sizes": found}
 
 
-def epoch(folder: Path, words: int, config: TaskConfig) -> tuple[float, int]:
-    """Train one epoch; words share 20,000 embedding rows, so that the optimizer's pass does not grow with them."""
+def epoch(folder: Path, words: int, config: TaskConfig) -> tuple[float, int, float]:
+    """Train one epoch; words share 20,000 embedding rows, so that the optimizer's pass does not grow with them.
+
+    Returns:
+        Seconds, batches, and the most memory in MiB that is the process' own: no pages of the mapped arrays, which the
+        system takes back when it needs them.
+    """
     corpus = load_corpus(folder)
     model = SpanClassifier("LSTM", config.model, min(words, 20_000), loops.CLASSES)
     optimizer = make_optimizer(model, config.train)
     generator = np.random.default_rng(1)
-    begin, batches = time.perf_counter(), 0
+    begin, batches, own = time.perf_counter(), 0, 0
     for batch in iterate_batches(corpus, np.flatnonzero(corpus.folds > 0), config.train.batch_size, generator):
         logits = model(batch.with_tokens(batch.tokens % min(words, 20_000)))
         loops.learn(model, optimizer, logits, batch.labels)
         batches += 1
-    return time.perf_counter() - begin, batches
+        if batches % 50 == 0:
+            memory = psutil.Process().memory_info()
+            own = max(own, memory.rss - getattr(memory, "shared", 0))
+    return time.perf_counter() - begin, batches, own / 2**20
 
 
 def nothing(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
