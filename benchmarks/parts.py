@@ -23,7 +23,8 @@ from unroll.corpus import iterate_batches, load_corpus
 from unroll.errors import UnrollError
 from unroll.folds import set_vectors
 from unroll.model import CELLS, SpanClassifier
-from unroll.text import UNKNOWN_ID
+from unroll.ondisk import draft_corpus, finish_corpus
+from unroll.text import UNKNOWN_ID, number_tokens
 from unroll.train import EpochRecord, fit, make_optimizer, predict
 from unroll.workspace import choose_profile
 
@@ -175,28 +176,40 @@ def growth(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
     found, table = [], []
     with tempfile.TemporaryDirectory() as folder:
         for times in (1, 4, 16):
+            table_file, corpus = Path(folder, f"{times}.parquet"), Path(folder, str(times))
+            corpus.mkdir()
             repeated = material.repeat(rows, times)
-            begin = time.perf_counter()
-            read = material.tokenize(repeated, config, "sentence")
-            tokenized = time.perf_counter() - begin
-            read.corpus.save(Path(folder, str(times)))
-            size, words, count = len(repeated), len(read.vocabulary), len(read.train)
-            del repeated, read
-            (trained, batches, own), memory = in_own_process(epoch, Path(folder, str(times)), words, config)
-            found.append({"times": times, "rows": size, "tokenize_seconds": tokenized, "epoch_seconds": trained,
-                          "sequences": count, "batches": batches, "own_memory_mib": own, "with_mapped_mib": memory})  # fmt: skip
+            repeated.to_parquet(table_file, index=False)
+            size = len(repeated)
+            del repeated
+            (tokenized, words), tokenizing = in_own_process(tokenize, table_file, corpus, config)
+            (trained, batches, own), mapped = in_own_process(epoch, corpus, words, config)
+            found.append({
+                "times": times, "rows": size, "tokenize_seconds": tokenized, "tokenize_mib": tokenizing,
+                "epoch_seconds": trained, "batches": batches, "epoch_own_mib": own, "epoch_with_mapped_mib": mapped,
+            })  # fmt: skip
     one = found[0]
     for line in found:
         factor = line["rows"] / one["rows"]
         table.append((
             f"{line['times']} ×", f"{line['rows']:,}",
             f"{line['tokenize_seconds']:.1f}", f"{line['tokenize_seconds'] / one['tokenize_seconds'] / factor:.2f}",
+            f"{line['tokenize_mib']:,.0f}",
             f"{line['epoch_seconds']:.1f}", f"{line['epoch_seconds'] / one['epoch_seconds'] / factor:.2f}",
-            f"{line['own_memory_mib']:,.0f}", f"{line['with_mapped_mib']:,.0f}",
+            f"{line['epoch_own_mib']:,.0f}", f"{line['epoch_with_mapped_mib']:,.0f}",
         ))  # fmt: skip
-    header = ("data", "rows", "tokenize, s", "of linear", "epoch, s", "of linear", "memory, MiB", "with mapped")
+    header = ("data", "rows", "tokenize, s", "of linear", "MiB", "epoch, s", "of linear", "MiB", "with mapped")
     print_table("Growth: tokenizing, and an epoch of training over memory-mapped arrays", header, table)
     return {"sizes": found}
+
+
+def tokenize(rows: Path, folder: Path, config: TaskConfig) -> tuple[float, int]:
+    """Tokenize a parquet file as the stage does, and return the seconds and the size of the vocabulary."""
+    begin = time.perf_counter()
+    draft = draft_corpus(rows, folder, config.text)
+    vocabulary = number_tokens(draft.counts, config.text.min_count, config.text.max_size)
+    finish_corpus(draft, vocabulary.encode(draft.tokens))
+    return time.perf_counter() - begin, len(vocabulary)
 
 
 def epoch(folder: Path, words: int, config: TaskConfig) -> tuple[float, int, float]:
