@@ -69,8 +69,10 @@ def find_children(process: subprocess.Popen[str]) -> list[psutil.Process]:
 def wait_for_children(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Wait until the processes that train begin, which takes them seconds."""
     while process.poll() is None:
-        if len(children := find_children(process)) == 2:
-            return children
+        children = find_children(process)
+        with suppress(psutil.NoSuchProcess):
+            if len(children) == 2 and all(child.cpu_times().user > 0.5 for child in children):
+                return children  # each in the middle of its imports
         time.sleep(0.05)
     raise AssertionError(f"no children: {process.communicate()}")
 
