@@ -228,7 +228,7 @@ def epoch(folder: Path, words: int, config: TaskConfig) -> tuple[float, int, flo
         logits = model(batch.with_tokens(batch.tokens % min(words, 20_000)))
         loops.learn(model, optimizer, logits, batch.labels)
         batches += 1
-        if batches % 50 == 0:
+        if batches % 50 == 1:
             memory = psutil.Process().memory_info()
             own = max(own, memory.rss - getattr(memory, "shared", 0))
     return time.perf_counter() - begin, batches, own / 2**20

@@ -157,6 +157,7 @@ def test_a_process_is_gone_only_where_that_is_certain() -> None:
     assert not replace(this, machine="another", pid=1, begun="").is_gone()
     assert not replace(this, namespace="of another container", begun="").is_gone()
     assert replace(this, boot="an earlier one").is_gone()
+    assert not replace(this, machine="", boot="of a machine without an id").is_gone()
     assert replace(this, begun="-1").is_gone(), "the number was given again"
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     child = replace(this, pid=process.pid, begun=read_begin(process.pid))
@@ -167,7 +168,8 @@ def test_a_process_is_gone_only_where_that_is_certain() -> None:
     process.communicate()
     assert child.is_gone()
     assert Owner.from_tag(this.as_tag()) == this
-    for tag in ("", "12 of 1700000000", "[1]", '{"pid": 1}', "null"):
+    text_for_a_number = this.as_tag().replace(f'"pid": {this.pid}', f'"pid": "{this.pid}"')
+    for tag in ("", "12 of 1700000000", "[1]", '{"pid": 1}', "null", text_for_a_number):
         assert Owner.from_tag(tag) is None
 
 

@@ -3,7 +3,6 @@
 A network as small as these gains little from a second thread: its matrices are over before one has begun.
 """
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -13,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
+from multiprocessing import active_children, connection, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import RLock
@@ -144,16 +144,18 @@ def _train_side_by_side(
     begun: set[int] = set()
     failed: set[int] = set()
     with _open_pool(jobs) as (pool, messages):
+        others = active_children()
         try:
             with _deaf_to_interrupts():  # the processes, which begin here, stay so
                 running = {pool.submit(_train, training, fold): fold for fold in folds}
+            ends = [process.sentinel for process in active_children() if process not in others]
             while running:
                 ended = wait(running, timeout=0.1, return_when=FIRST_COMPLETED).done
                 while not messages.empty():
                     fold, epoch = messages.get()
                     if epoch is None:
-                        begun.add(fold)
                         listener.begin(fold)
+                        begun.add(fold)
                     else:
                         listener.epoch(fold, *epoch)
                 failed = {running[future] for future in ended if _has_failed(future)}
@@ -161,6 +163,8 @@ def _train_side_by_side(
                     fold = running.pop(future)
                     finished[fold] = future.result()
                     listener.end(finished[fold])
+                if connection.wait(ends, timeout=0):  # the pool itself may not see it before another fold ends
+                    raise BrokenProcessPool
         except BrokenProcessPool:
             failed = set()  # nobody knows which
             raise UnrollError(
@@ -180,7 +184,7 @@ def _has_failed(future: "Future[FoldResult]") -> bool:
 @contextmanager
 def _open_pool(jobs: int) -> "Iterator[tuple[ProcessPoolExecutor, SimpleQueue[Message]]]":
     """Open processes that train folds, and the queue of what they tell; none is left when the block ends."""
-    context = multiprocessing.get_context("spawn")
+    context = get_context("spawn")
     messages: SimpleQueue[Message] = context.SimpleQueue()
     places: SimpleQueue[int] = context.SimpleQueue()
     for place in range(jobs):
@@ -189,11 +193,11 @@ def _open_pool(jobs: int) -> "Iterator[tuple[ProcessPoolExecutor, SimpleQueue[Me
     threads = max(1, min(torch.get_num_threads(), joblib.cpu_count() // jobs))
     beginning = (messages, places, alive, context.RLock(), threads)
     pool = ProcessPoolExecutor(jobs, context, _begin, beginning)
-    others = multiprocessing.active_children()
+    others = active_children()
     try:
         yield pool, messages
     except BaseException:
-        for process in multiprocessing.active_children():
+        for process in active_children():
             if process not in others:
                 process.kill()
         raise

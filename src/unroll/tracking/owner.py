@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self
 
@@ -44,9 +44,10 @@ class Owner:
     def from_tag(cls, tag: str) -> Self | None:
         """Return what `as_tag` wrote, None for anything else."""
         try:
-            return cls(**json.loads(tag))
+            owner = cls(**json.loads(tag))
         except (ValueError, TypeError):
             return None
+        return owner if all(type(getattr(owner, part.name)) is part.type for part in fields(cls)) else None
 
     def as_tag(self) -> str:
         """Return it as text."""
@@ -55,17 +56,16 @@ class Owner:
     def is_gone(self) -> bool:
         """Return whether it certainly runs no more; what cannot be seen from here may be alive."""
         here = self.this()
-        if self.machine != here.machine:
-            return False
-        if self.boot != here.boot:
-            return True
+        if (self.machine, self.boot) != (here.machine, here.boot):
+            return bool(self.machine) and self.machine == here.machine  # a boot before this one
         if self.namespace != here.namespace:
             return False
         try:
+            os.kill(self.pid, 0)  # psutil sees no process of another user where /proc hides them
             return psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE or read_begin(self.pid) != self.begun
-        except psutil.NoSuchProcess:
+        except ProcessLookupError:
             return True
-        except (psutil.Error, OSError, ValueError):
+        except (psutil.Error, OSError, ValueError, OverflowError):
             return False
 
 
