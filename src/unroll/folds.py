@@ -197,13 +197,13 @@ def train_fold(
     return result
 
 
-def find_fold(
+def is_finished(
     task: Task, cell: str, fold: int, material: Material, config: TaskConfig, *, seed: int, cache: Path
-) -> FoldResult | None:
-    """Return what `train_fold` would take from the cache, None where it would train; the arguments are the same."""
+) -> bool:
+    """Return whether `train_fold`, given the same arguments, takes the fold from the cache."""
     result = FoldResult(fold, cache / fold_key(task, cell, fold, material, config, seed) / "done")
     result.discard_damaged()
-    return result if result.is_there() else None
+    return result.is_there()
 
 
 def set_vectors(model: SpanClassifier, vectors: npt.NDArray[np.float32], key: str) -> None:
