@@ -17,8 +17,8 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from unroll.rows import TEST, TRAIN, read_rows
-from unroll.tasks import load_task
+from definitions import load_task
+from unroll.data.rows import TEST, TRAIN, read_rows
 
 TASK = load_task("sentiment")
 # Runs the stage that its argument names, and prints its seconds and the most memory that it held.

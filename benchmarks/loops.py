@@ -12,11 +12,11 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 from torchtext.data import BucketIterator, Dataset, Example, Field
 
-from benchmarks.material import Material
-from unroll.config import TaskConfig
-from unroll.corpus import iterate_batches
-from unroll.model import CELLS, SpanClassifier
-from unroll.train import make_optimizer
+from benchmarks.dataset import TrainingData
+from unroll.core.settings import TaskConfig
+from unroll.models.span_classifier import CELLS, SpanClassifier
+from unroll.text.batches import iterate_batches
+from unroll.training.optimization import make_optimizer
 
 PHRASES = 64  # in a batch of the loops that read phrase by phrase
 CLASSES = 5
@@ -37,13 +37,13 @@ def flops_of(cell: str, config: TaskConfig, tokens: float) -> float:
     return 3 * 2 * (first + later) * tokens
 
 
-def ours(cell: str, config: TaskConfig, material: Material, batch: int) -> Iterator[Step]:
+def ours(cell: str, config: TaskConfig, data: TrainingData, batch: int) -> Iterator[Step]:
     """The house's loop: batches of one length, a span for each phrase."""
-    model = SpanClassifier(cell, config.model, len(material.vocabulary), CLASSES)
+    model = SpanClassifier(cell, config.model, len(data.vocabulary), CLASSES)
     optimizer = make_optimizer(model, config.train)
     generator = np.random.default_rng(1)
     while True:
-        for item in iterate_batches(material.corpus, material.train, batch, generator):
+        for item in iterate_batches(data.corpus, data.train, batch, generator):
             learn(model, optimizer, model(item), item.labels)
             tokens = float(item.tokens.numel())
             yield {"phrases": float(len(item.labels)), "flops": flops_of(cell, config, tokens)}
@@ -74,10 +74,10 @@ class Plain(nn.Module):
         return logits
 
 
-def padded(cell: str, config: TaskConfig, material: Material, *, packed: bool, fused: bool = True) -> Iterator[Step]:
+def padded(cell: str, config: TaskConfig, data: TrainingData, *, packed: bool, fused: bool = True) -> Iterator[Step]:
     """Random batches padded to their longest phrase."""
-    phrases, labels = phrases_of(material)
-    model = Plain(cell, config, len(material.vocabulary))
+    phrases, labels = phrases_of(data)
+    model = Plain(cell, config, len(data.vocabulary))
     optimizer = make_optimizer(model, config.train) if fused else torch.optim.Adam(model.parameters())
     generator = np.random.default_rng(1)
     while True:
@@ -91,9 +91,9 @@ def padded(cell: str, config: TaskConfig, material: Material, *, packed: bool, f
             yield {"phrases": float(len(chosen)), "flops": flops_of(cell, config, float(lengths.sum()))}
 
 
-def bucketed(cell: str, config: TaskConfig, material: Material) -> Iterator[Step]:
+def bucketed(cell: str, config: TaskConfig, data: TrainingData) -> Iterator[Step]:
     """Use torchtext's BucketIterator."""
-    phrases, labels = phrases_of(material)
+    phrases, labels = phrases_of(data)
     text = Field(use_vocab=False, batch_first=True, pad_token=0, include_lengths=True)
     label = Field(use_vocab=False, sequential=False)
     fields = [("text", text), ("label", label)]
@@ -104,7 +104,7 @@ def bucketed(cell: str, config: TaskConfig, material: Material) -> Iterator[Step
     batches = BucketIterator(
         Dataset(examples, fields), PHRASES, sort_key=lambda example: len(example.text), train=True, repeat=False
     )
-    model = Plain(cell, config, len(material.vocabulary))
+    model = Plain(cell, config, len(data.vocabulary))
     optimizer = make_optimizer(model, config.train)
     while True:
         for batch in batches:
@@ -113,23 +113,23 @@ def bucketed(cell: str, config: TaskConfig, material: Material) -> Iterator[Step
             yield {"phrases": float(len(lengths)), "flops": flops_of(cell, config, float(lengths.sum()))}
 
 
-def keras(cell: str, config: TaskConfig, material: Material) -> Iterator[Step] | None:
+def keras(cell: str, config: TaskConfig, data: TrainingData) -> Iterator[Step] | None:
     """Use Keras on torch, padded; None where Keras is not installed."""
     os.environ.setdefault("KERAS_BACKEND", "torch")
     try:
         import keras as library
     except ImportError:
         return None
-    return _keras(library, cell, config, material)
+    return _keras(library, cell, config, data)
 
 
-def _keras(library: Any, cell: str, config: TaskConfig, material: Material) -> Iterator[Step]:
-    phrases, labels = phrases_of(material)
+def _keras(library: Any, cell: str, config: TaskConfig, data: TrainingData) -> Iterator[Step]:
+    phrases, labels = phrases_of(data)
     kinds = {"RNN": library.layers.SimpleRNN, "LSTM": library.layers.LSTM, "GRU": library.layers.GRU}
     width = config.model.embedding or 1
     model = library.Sequential(
         [
-            library.layers.Embedding(len(material.vocabulary) + 1, width),
+            library.layers.Embedding(len(data.vocabulary) + 1, width),
             library.layers.Bidirectional(kinds[cell](config.model.hidden)),
             library.layers.Dense(CLASSES),
         ]
@@ -146,11 +146,11 @@ def _keras(library: Any, cell: str, config: TaskConfig, material: Material) -> I
         yield {"phrases": float(PHRASES), "flops": flops_of(cell, config, float(sum(lengths)))}
 
 
-def phrases_of(material: Material) -> tuple[Sequence[np.ndarray], np.ndarray]:
+def phrases_of(data: TrainingData) -> tuple[Sequence[np.ndarray], np.ndarray]:
     """Return the training phrases' tokens, each counted from 1 so that 0 pads, and their labels."""
-    corpus = material.corpus
-    tokens = [corpus.tokens[corpus.offsets[number] : corpus.offsets[number + 1]] + 1 for number in material.train]
-    return tokens, corpus.labels[corpus.spans_of(material.train)]
+    corpus = data.corpus
+    tokens = [corpus.tokens[corpus.offsets[number] : corpus.offsets[number + 1]] + 1 for number in data.train]
+    return tokens, corpus.labels[corpus.spans_of(data.train)]
 
 
 def learn(model: nn.Module, optimizer: torch.optim.Optimizer, logits: Tensor, labels: Tensor) -> None:

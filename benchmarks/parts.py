@@ -16,17 +16,22 @@ import pandas as pd
 import psutil
 import torch
 
-from benchmarks import loops, material
+from benchmarks import dataset, loops
 from benchmarks.measure import Rate, in_own_process, matrix_product, print_table, race
-from unroll.config import TaskConfig, read_config
-from unroll.corpus import iterate_batches, load_corpus
-from unroll.errors import UnrollError
-from unroll.folds import set_vectors
-from unroll.model import CELLS, SpanClassifier
-from unroll.ondisk import draft_corpus, finish_corpus
-from unroll.text import UNKNOWN_ID, number_tokens
-from unroll.train import EpochRecord, fit, make_optimizer, predict
-from unroll.workspace import choose_profile
+from unroll.core.errors import UnrollError
+from unroll.core.params import read_config
+from unroll.core.settings import TaskConfig
+from unroll.core.workspace import choose_profile
+from unroll.models.inference import predict
+from unroll.models.span_classifier import CELLS, SpanClassifier
+from unroll.text.batches import iterate_batches
+from unroll.text.corpus import load_corpus
+from unroll.text.corpus_writer import draft_corpus, finish_corpus
+from unroll.text.vocabulary import UNKNOWN_ID, number_tokens
+from unroll.training.cross_validation import set_vectors
+from unroll.training.fit import fit
+from unroll.training.history import EpochRecord
+from unroll.training.optimization import make_optimizer
 
 ROOT = Path(__file__).parents[1]
 VECTORS = ROOT / ".cache/vectors"
@@ -43,14 +48,14 @@ def settings(profile: str | None = None) -> tuple[TaskConfig, int]:
         if profile is not None:
             choose_profile(params, ROOT / "profiles", profile)
         config = read_config(params)
-    return config.task[material.TASK.name], config.seed
+    return config.task[dataset.TASK.name], config.seed
 
 
 def throughput(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
     """Phrases trained on each second, for each cell, beside what is commonly written."""
     config, seed = settings()
-    rows = material.read(data, config, seed)
-    whole = {context: material.tokenize(rows, config, context) for context in ("sentence", "phrase")}
+    rows = dataset.read(data, config, seed)
+    whole = {context: dataset.tokenize(rows, config, context) for context in ("sentence", "phrase")}
     found: dict[str, Any] = {}
     for cell in CELLS:
         runners: dict[str, Iterator[Any]] = {
@@ -95,9 +100,9 @@ def throughput(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
 
 
 def learning(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
-    """Seconds of training until the kept-back accuracy passes a line: as params.yaml says, and the shortest way."""
+    """Seconds of training until the held-out accuracy passes a line: as params.yaml says, and the shortest way."""
     config, seed = settings()
-    rows = material.read(data, config, seed)
+    rows = dataset.read(data, config, seed)
     found = {"params.yaml": learn_course("Training with the settings of params.yaml", config, rows, seed)}
     best, _ = settings("best")
     short = best.model_copy(update={"train": best.train.model_copy(update={"epochs": 3, "language_model": 0.0})})
@@ -110,9 +115,9 @@ def learning(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
 
 
 def learn_course(title: str, config: TaskConfig, rows: pd.DataFrame, seed: int) -> dict[str, Any]:
-    """Train each cell with fold 0 kept back, and print when the kept-back accuracy passed a line."""
-    read = material.tokenize(rows, config, "sentence")
-    vectors = material.load_words(config.text, read.vocabulary, VECTORS)
+    """Train each cell with fold 0 held out, and print when the held-out accuracy passed a line."""
+    read = dataset.tokenize(rows, config, "sentence")
+    vectors = dataset.load_words(config.text, read.vocabulary, VECTORS)
     known = np.bincount(read.corpus.tokens_of(read.train), minlength=len(read.vocabulary)) > 0
     if vectors is not None:
         known |= np.isfinite(vectors).all(1)
@@ -141,7 +146,7 @@ def learn_course(title: str, config: TaskConfig, rows: pd.DataFrame, seed: int) 
         )  # fmt: skip
         cells[cell] = {"course": course, "seconds_to": {str(line): at for line, at in passed.items()}}
     header = ("cell", "best", "whole training, s", *(f"to {line:.2f}, s" for line in REPORTED))
-    print_table(f"{title}, one fold kept back", header, table)
+    print_table(f"{title}, one fold held out", header, table)
     return {"cells": cells}
 
 
@@ -151,10 +156,10 @@ def stages(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
     times: dict[str, list[float]] = {"read the files": [], "tokenize": [], "predict the test part": []}
     for _ in range(rounds):
         begin = time.perf_counter()
-        rows = material.read(data, config, seed)
+        rows = dataset.read(data, config, seed)
         times["read the files"].append(time.perf_counter() - begin)
         begin = time.perf_counter()
-        read = material.tokenize(rows, config, "sentence")
+        read = dataset.tokenize(rows, config, "sentence")
         times["tokenize"].append(time.perf_counter() - begin)
         model = SpanClassifier("LSTM", config.model, len(read.vocabulary), loops.CLASSES)
         begin = time.perf_counter()
@@ -172,13 +177,13 @@ def stages(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
 def growth(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
     """Time and memory at 1, 4 and 16 times the data, each copy with fresh words, arrays memory-mapped."""
     config, seed = settings()
-    rows = material.read(data, config, seed)
+    rows = dataset.read(data, config, seed)
     found, table = [], []
     with tempfile.TemporaryDirectory() as folder:
         for times in (1, 4, 16):
             table_file, corpus = Path(folder, f"{times}.parquet"), Path(folder, str(times))
             corpus.mkdir()
-            repeated = material.repeat(rows, times)
+            repeated = dataset.repeat(rows, times)
             repeated.to_parquet(table_file, index=False)
             size = len(repeated)
             del repeated

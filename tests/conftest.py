@@ -19,9 +19,11 @@ from hypothesis import settings
 
 from project import Project, copy_project, make_small
 from served import Served, serve_files
-from unroll.config import Config, ModelConfig, TaskConfig, TrainConfig, parse_config, read_config
-from unroll.corpus import Corpus, build_corpus, place_rows
-from unroll.text import Vocabulary, build_vocabulary
+from unroll.core.params import parse_config, read_config
+from unroll.core.settings import Config, ModelConfig, TaskConfig, TrainConfig
+from unroll.text.corpus import Corpus, build_corpus
+from unroll.text.spans import place_rows
+from unroll.text.vocabulary import Vocabulary, build_vocabulary
 
 ROOT = Path(__file__).parents[1]
 settings.register_profile("house", deadline=None)  # machines are shared: a slow example is no failure

@@ -66,7 +66,7 @@ class Project:
 
     def state(self) -> dict[str, bytes]:
         """Return the content of every stage output."""
-        names = ("data/raw", "data/rows", "data/corpus", "data/blend", "models", "reports")
+        names = ("data/raw", "data/rows", "data/corpus", "data/ensemble", "models", "reports")
         return {
             str(path.relative_to(self.folder)): path.read_bytes()
             for name in names

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unroll import analysis
+from unroll.evaluation import error_analysis as analysis
 
 ROWS = pd.DataFrame(
     {

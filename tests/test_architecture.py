@@ -10,36 +10,14 @@ import pytest
 import yaml
 
 from imports import SOURCE, all_modules, direct_imports, import_closure, imported_names
-from unroll.config import CellName, Config
-from unroll.model import CELLS
+from unroll.core.settings import CellName, Config
+from unroll.models.span_classifier import CELLS
 
 ROOT = SOURCE.parent
 LAYERS = (
-    {"errors", "config", "files", "progress", "paths", "processes", "retry", "servers"},
-    {"tasks", "text", "splits", "metrics", "cells", "analysis", "significance"},
-    {"kaggle", "model", "objective", "corpus", "rows", "submission", "ledger", "textfiles", "ondisk"},
-    {
-        "sources",
-        "blend",
-        "estimate",
-        "train",
-        "checkpoint",
-        "halving",
-        "bundle",
-        "folds",
-        "lessons",
-        "tracking",
-        "report",
-        "workspace",
-        "vectors",
-        "asking",
-        "champion",
-        "comparing",
-        "sweep",
-        "sidebyside",
-    },
-    {"stages", "commands", "cli"},
-)
+    "core", "data", "text", "kaggle", "models", "evaluation", "training", "tuning", "tracking", "report", "stages",
+    "cli",
+)  # fmt: skip
 SINGLE_IMPORTERS = {
     "kaggle": "unroll.kaggle",
     "kagglesdk": "unroll.kaggle",
@@ -47,46 +25,42 @@ SINGLE_IMPORTERS = {
     "mlflow": "unroll.tracking",
     "matplotlib": "unroll.report",
     "jinja2": "unroll.report",
-    "ray": "unroll.sweep",
-    "optuna": "unroll.sweep",
+    "ray": "unroll.tuning",
+    "optuna": "unroll.tuning",
 }
-NO_DEPENDENCY = {
-    "unroll.config",  # it holds no default values; params.yaml does, and DVC sees them change
-    "unroll.tracking",  # it changes no output
-    "unroll.stages",  # it holds a docstring
-}
+WITHOUT_EFFECT = {"core", "tracking"}  # core holds no default values, params.yaml does; tracking changes no output
 
 
-def room(module: str) -> str:
+def package(module: str) -> str:
     return module.split(".")[1]
 
 
 def layer(module: str) -> int:
-    return next(number for number, rooms in enumerate(LAYERS) if room(module) in rooms)
+    return LAYERS.index(package(module))
 
 
-def house() -> list[str]:
+def library() -> list[str]:
     return [name for name in all_modules() if name != "unroll"]
 
 
-@pytest.mark.parametrize("module", house())
+@pytest.mark.parametrize("module", library())
 def test_imports_go_down_or_stay_on_their_floor(module: str) -> None:
     for imported in direct_imports(module):
         assert layer(imported) <= layer(module), f"{module} imports {imported}, which stands above it"
 
 
 def test_no_module_imports_itself_by_a_detour() -> None:
-    for module in house():
+    for module in library():
         for imported in direct_imports(module) - {module}:
-            if room(imported) != room(module):
+            if package(imported) != package(module):
                 assert module not in import_closure(imported), f"{module} and {imported} import each other"
 
 
-@pytest.mark.parametrize("module", house())
+@pytest.mark.parametrize("module", library())
 def test_stages_and_commands_alone_know_paths(module: str) -> None:
-    if layer(module) == len(LAYERS) - 1 or module == "unroll.paths":
+    if package(module) in {"stages", "cli"} or module == "unroll.core.paths":
         return
-    assert "unroll.paths" not in direct_imports(module)
+    assert "unroll.core.paths" not in direct_imports(module)
     tree = ast.parse(all_modules()[module].read_text(encoding="utf-8"))
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     folders = ("data/raw", "data/rows", "data/corpus", "reports/", "models/")
@@ -119,18 +93,18 @@ def test_every_stage_module_is_a_stage(pipeline: dict[str, dict[str, object]]) -
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stages_deps_are_the_modules_it_imports(pipeline: dict[str, dict[str, object]], stage: str) -> None:
+def test_a_stages_deps_are_the_packages_it_imports(pipeline: dict[str, dict[str, object]], stage: str) -> None:
     deps = {str(dep) for dep in pipeline[stage]["deps"] if str(dep).startswith("src/")}  # type: ignore[attr-defined]
     closure = import_closure(f"unroll.stages.{stage}")
-    exempt = {name for name in closure for free in NO_DEPENDENCY if name == free or name.startswith("unroll.tracking.")}
-    expected = {str(all_modules()[name].relative_to(ROOT)) for name in closure - exempt}
-    if "src/unroll/report" in deps:  # with the page's template, style and script
-        expected = {name for name in expected if not name.startswith("src/unroll/report/")} | {"src/unroll/report"}
-    if "src/unroll/tasks" in deps:  # a stage over all tasks
-        expected = {name for name in expected if not name.startswith("src/unroll/tasks/")} | {"src/unroll/tasks"}
-    elif "load_task" in all_modules()[f"unroll.stages.{stage}"].read_text(encoding="utf-8"):
-        variable = "key" if stage == "download" else "item.task"
-        expected.add(f"src/unroll/tasks/${{{variable}}}.py")
+    packages = {package(name) for name in closure} - WITHOUT_EFFECT - {"stages"}
+    expected = {f"src/unroll/{name}" for name in packages} | {f"src/unroll/stages/{stage}.py"}
+    modules = {str(all_modules()[name].relative_to(ROOT)) for name in closure}
+    for dep in deps - expected:  # a package may be named by those of its modules that are imported, all of them
+        folder = dep.rpartition("/")[0]
+        assert dep in modules, f"{dep} is not imported"
+        inside = {name for name in modules if name.startswith(f"{folder}/") and not name.endswith("__init__.py")}
+        assert inside <= deps, f"{inside - deps} are imported too"
+        expected = expected - {folder} | inside
     assert deps == expected
 
 
@@ -152,7 +126,7 @@ def test_the_pipelines_tasks_and_cells_are_those_of_the_settings(config: Config)
 
 
 def test_importing_the_library_does_nothing(tmp_path: Path) -> None:
-    modules = [name for name in house() if not name.endswith("scoring")]
+    modules = [name for name in library() if not name.endswith("scoring")]
     subprocess.run(
         [sys.executable, "-c", f"import {', '.join(modules)}"], cwd=tmp_path, check=True, capture_output=True
     )

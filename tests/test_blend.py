@@ -3,18 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unroll.blend import (
-    Blend,
-    blend_out_of_fold,
-    find_calibration,
-    find_known_labels,
-    find_weights,
-    load_blend,
-    mix,
-    save_blend,
-)
-from unroll.errors import UnrollError
-from unroll.metrics import log_loss
+from unroll.core.errors import UnrollError
+from unroll.data.known_labels import find_known_labels
+from unroll.evaluation.ensembling import ensemble_out_of_fold, fit_calibration, fit_weights
+from unroll.evaluation.metrics import log_loss
+from unroll.models.ensemble import Ensemble, load_ensemble, mix, save_ensemble
 
 
 @pytest.fixture
@@ -30,7 +23,7 @@ def models() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_weights_are_a_mixture_that_no_other_mixture_beats(models: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     stacked, labels, _ = models
-    weights = find_weights(stacked, labels)
+    weights = fit_weights(stacked, labels)
     assert weights.sum() == pytest.approx(1)
     assert (weights >= 0).all()
     best = log_loss(mix(stacked, weights), labels)
@@ -39,27 +32,27 @@ def test_weights_are_a_mixture_that_no_other_mixture_beats(models: tuple[np.ndar
 
 
 @pytest.mark.parametrize("calibrate", [False, True])
-def test_a_fold_is_judged_by_a_blend_that_its_own_labels_did_not_touch(
+def test_a_fold_is_judged_by_a_ensemble_that_its_own_labels_did_not_touch(
     models: tuple[np.ndarray, np.ndarray, np.ndarray], calibrate: bool
 ) -> None:
     stacked, labels, folds = models
     lengths = np.arange(600) % 7
-    _, blended = blend_out_of_fold(stacked, labels, folds, lengths, calibrate=calibrate)
+    _, ensembled = ensemble_out_of_fold(stacked, labels, folds, lengths, calibrate=calibrate)
     changed = labels.copy()
     changed[folds == 0] = (changed[folds == 0] + 1) % 3
-    found, after = blend_out_of_fold(stacked, changed, folds, lengths, calibrate=calibrate)
-    assert (blended[folds == 0] == after[folds == 0]).all()
-    assert (blended[folds != 0] != after[folds != 0]).any()
-    np.testing.assert_allclose(found.weights, find_weights(stacked, changed))
+    found, after = ensemble_out_of_fold(stacked, changed, folds, lengths, calibrate=calibrate)
+    assert (ensembled[folds == 0] == after[folds == 0]).all()
+    assert (ensembled[folds != 0] != after[folds != 0]).any()
+    np.testing.assert_allclose(found.weights, fit_weights(stacked, changed))
     assert (found.calibration is not None) == calibrate
 
 
 def test_one_fold_gets_equal_weights(models: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     stacked, labels, _ = models
-    found, blended = blend_out_of_fold(stacked, labels, np.zeros(600, int), np.ones(600, int), calibrate=True)
+    found, ensembled = ensemble_out_of_fold(stacked, labels, np.zeros(600, int), np.ones(600, int), calibrate=True)
     assert found.weights.tolist() == [1 / 3] * 3
     assert found.calibration is None
-    np.testing.assert_allclose(blended, stacked.mean(0))
+    np.testing.assert_allclose(ensembled, stacked.mean(0))
 
 
 def test_a_known_label_is_taken_only_where_the_training_part_agrees() -> None:
@@ -78,7 +71,7 @@ def test_a_calibration_learns_how_a_model_is_wrong_on_long_texts(classes: int) -
     tilt[:, 0] = np.log(lengths)  # it says the first class too often, the longer the text the more
     said = right * np.exp(tilt)
     said /= said.sum(1, keepdims=True)
-    calibration = find_calibration(said[:2000], lengths[:2000], labels[:2000])
+    calibration = fit_calibration(said[:2000], lengths[:2000], labels[:2000])
     assert calibration is not None
     better = calibration.apply(said[2000:], lengths[2000:])
     np.testing.assert_allclose(better.sum(1), 1)
@@ -87,19 +80,21 @@ def test_a_calibration_learns_how_a_model_is_wrong_on_long_texts(classes: int) -
 
 
 def test_nothing_is_calibrated_where_a_class_has_no_row() -> None:
-    assert find_calibration(np.full((4, 3), 1 / 3), np.ones(4, int), np.array([0, 1, 0, 1])) is None
+    assert fit_calibration(np.full((4, 3), 1 / 3), np.ones(4, int), np.array([0, 1, 0, 1])) is None
 
 
-def test_a_blend_is_read_as_it_was_written(models: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path: Path) -> None:
+def test_a_ensemble_is_read_as_it_was_written(
+    models: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
     stacked, labels, folds = models
     lengths = np.arange(600) % 7
-    found, _ = blend_out_of_fold(stacked, labels, folds, lengths, calibrate=True)
-    save_blend(tmp_path / "w.json", ["RNN", "LSTM", "GRU"], found, nested=True)
-    weights, calibration = load_blend(tmp_path / "w.json", 3)
-    again = Blend(np.array([weights[cell] for cell in ("RNN", "LSTM", "GRU")]), calibration)
+    found, _ = ensemble_out_of_fold(stacked, labels, folds, lengths, calibrate=True)
+    save_ensemble(tmp_path / "w.json", ["RNN", "LSTM", "GRU"], found, nested=True)
+    weights, calibration = load_ensemble(tmp_path / "w.json", 3)
+    again = Ensemble(np.array([weights[cell] for cell in ("RNN", "LSTM", "GRU")]), calibration)
     assert (again.apply(stacked, lengths) == found.apply(stacked, lengths)).all()
     with pytest.raises(UnrollError, match="expected a weight for each cell"):
-        load_blend(tmp_path / "w.json", 4)
+        load_ensemble(tmp_path / "w.json", 4)
 
 
 GOOD = '"weights": {"GRU": 1.0}, "calibration"'
@@ -111,7 +106,7 @@ GOOD = '"weights": {"GRU": 1.0}, "calibration"'
      '{"weights": {"GRU": "x"}, "calibration": null}',
      '{"weights": {"GRU": 1.0}}', "{" + GOOD + ': {"weights": [[1]], "bias": [0]}}', "{" + GOOD + ": 3}"],
 )  # fmt: skip
-def test_a_damaged_blend_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_damaged_ensemble_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "weights.json").write_text(content)
     with pytest.raises(UnrollError, match=r"weights\.json: "):
-        load_blend(tmp_path / "weights.json", 2)
+        load_ensemble(tmp_path / "weights.json", 2)

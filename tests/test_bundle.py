@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unroll.bundle import Bundle, description_sha256, load_bundle, predict_mean, save_bundle
-from unroll.config import Config, ModelConfig
-from unroll.corpus import Corpus
-from unroll.errors import UnrollError
-from unroll.model import SpanClassifier
-from unroll.text import Vocabulary
+from unroll.core.errors import UnrollError
+from unroll.core.settings import Config, ModelConfig
+from unroll.models.bundle import Bundle, description_sha256, load_bundle, predict_mean, save_bundle
+from unroll.models.span_classifier import SpanClassifier
+from unroll.text.corpus import Corpus
+from unroll.text.vocabulary import Vocabulary
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from unroll.cells import STEPS, State, read_weights, unroll, unroll_layers
-from unroll.model import CELLS
+from unroll.models.cells import STEPS, State, read_weights, unroll, unroll_layers
+from unroll.models.span_classifier import CELLS
 
 DOUBLE: Any = {"dtype": torch.float64}
 

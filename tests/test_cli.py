@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-import unroll.cli
 from project import ROOT, Project, copy_project
+from unroll.cli.app import app
 
-COMMANDS = [command.callback.__name__ for command in unroll.cli.app.registered_commands if command.callback]
+COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_outside_the_project_it_says_where_to_go(project: Project) -> None:
 def test_help_is_there_and_loads_nothing_heavy(command: str | None) -> None:
     arguments = ["--help"] if command is None else [command, "--help"]
     code = (
-        "import sys; from unroll.cli import app\n"
+        "import sys; from unroll.cli.app import app\n"
         f"try: app({arguments}, prog_name='unroll')\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'mlflow', 'kaggle', 'pandas', 'matplotlib', 'sklearn', 'torchtext'} & sys.modules.keys()\n"

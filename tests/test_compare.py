@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from project import Project
-from unroll.commands.compare import chance
+from unroll.cli.compare import chance
 
 pytestmark = pytest.mark.slow
 
@@ -42,29 +42,29 @@ def refused(project: Project, *named: str) -> str:
 
 
 def read(project: Project, cell: str) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
-    folder = project.folder / ("data/blend/sentiment" if cell == "blend" else f"models/sentiment/{cell}")
+    folder = project.folder / ("data/ensemble/sentiment" if cell == "ensemble" else f"models/sentiment/{cell}")
     table = pd.read_parquet(folder / "out_of_fold.parquet")
     rows = pd.read_parquet(project.folder / "data/rows/sentiment.parquet").set_index("row_id")
     return table, rows["label"][table["row_id"]].to_numpy()
 
 
 def test_two_runs_are_compared_as_their_answers_say(small_project: Project, runs: dict[str, Any]) -> None:
-    found = compare(small_project, "sentiment/LSTM", "sentiment/blend")
-    tables = {cell: read(small_project, cell) for cell in ("LSTM", "blend")}
+    found = compare(small_project, "sentiment/LSTM", "sentiment/ensemble")
+    tables = {cell: read(small_project, cell) for cell in ("LSTM", "ensemble")}
     truth = tables["LSTM"][1]
     said = {cell: table[LABELS].to_numpy().argmax(1) for cell, (table, _) in tables.items()}
     right = {cell: answer == truth for cell, answer in said.items()}
     (difference,) = found["differences"]
     assert found["shared_rows"] == len(truth)
-    assert difference["rows"] == (said["LSTM"] != said["blend"]).sum() > 0
-    assert difference["only_first_right"] == (right["LSTM"] & ~right["blend"]).sum()
-    assert difference["only_second_right"] == (right["blend"] & ~right["LSTM"]).sum()
+    assert difference["rows"] == (said["LSTM"] != said["ensemble"]).sum() > 0
+    assert difference["only_first_right"] == (right["LSTM"] & ~right["ensemble"]).sum()
+    assert difference["only_second_right"] == (right["ensemble"] & ~right["LSTM"]).sum()
     assert sum(pair["rows"] for pair in difference["answers"]) == difference["rows"]
-    assert difference["accuracy"] == pytest.approx(right["blend"].mean() - right["LSTM"].mean())
+    assert difference["accuracy"] == pytest.approx(right["ensemble"].mean() - right["LSTM"].mean())
     rows = pd.read_parquet(small_project.folder / "data/rows/sentiment.parquet").set_index("row_id")
     assert difference["groups"] == rows["group"][tables["LSTM"][0]["row_id"]].nunique() > 10
     assert difference["low"] <= difference["accuracy"] <= difference["high"]
-    for run, cell in zip(found["runs"], ("LSTM", "blend"), strict=True):
+    for run, cell in zip(found["runs"], ("LSTM", "ensemble"), strict=True):
         assert run["run_id"] == runs[f"sentiment {cell}"]["id"]
         assert run["scores"]["accuracy"] == pytest.approx(runs[f"sentiment {cell}"]["metrics"]["best_accuracy"])
         assert run["scores"]["accuracy"] == pytest.approx(runs[f"sentiment {cell}"]["metrics"]["score"])
@@ -83,7 +83,7 @@ def test_a_run_has_many_names(small_project: Project, runs: dict[str, Any]) -> N
 
 
 def test_it_is_told_in_words(small_project: Project) -> None:
-    out = small_project.run("unroll", "compare", "sentiment LSTM", "sentiment GRU", "sentiment blend").stdout
+    out = small_project.run("unroll", "compare", "sentiment LSTM", "sentiment GRU", "sentiment ensemble").stdout
     for words in (
         "rows that all of them answered out of fold",
         "A and B answer ",
@@ -98,7 +98,7 @@ def test_it_is_told_in_words(small_project: Project) -> None:
     ):
         assert words in out
     (line,) = [line for line in out.splitlines() if line.startswith("cell ")]
-    assert line.split() == ["cell", "LSTM", "GRU", "blend"]
+    assert line.split() == ["cell", "LSTM", "GRU", "ensemble"]
     assert "train.lr" not in out, "a setting that is the same in all of them is not shown"
     assert "give the same answer on every row" in small_project.run(
         "unroll", "compare", "sentiment/LSTM", "sentiment LSTM"
@@ -127,13 +127,13 @@ def test_runs_that_do_not_compare_are_refused(small_project: Project, runs: dict
 
 
 def test_runs_stay_comparable_when_the_workspace_has_moved_on(small_project: Project, tmp_path: Path) -> None:
-    named = ["surnames RNN", "surnames blend"]
+    named = ["surnames RNN", "surnames ensemble"]
     before = small_project.run("unroll", "compare", *named).stdout
     moved = Project(tmp_path / "moved")
     ignored = shutil.ignore_patterns("models", "data", "cache")
     shutil.copytree(small_project.folder, moved.folder, symlinks=True, ignore=ignored)
     assert moved.run("unroll", "compare", *named).stdout == before
-    assert "surnames/RNN: has no model here; `dvc repro`" in refused(moved, "surnames/RNN", "surnames blend")
+    assert "surnames/RNN: has no model here; `dvc repro`" in refused(moved, "surnames/RNN", "surnames ensemble")
 
 
 LOG = """

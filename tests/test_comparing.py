@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unroll.champion import choose_best, decide
-from unroll.comparing import find_disagreement, join_answers, score_answers, shared_rows
+from unroll.evaluation.comparison import find_disagreement, join_answers, score_answers, shared_rows
+from unroll.evaluation.promotion import choose_best, decide
 
 LABELS = ("x", "y")
 
@@ -72,9 +72,9 @@ def test_scores_are_those_of_the_definition() -> None:
     assert scores["log_loss"] == pytest.approx(-np.log([0.9, 0.8, 0.4, 0.3]).mean())
 
 
-def test_the_blend_is_best_where_it_is_as_good() -> None:
-    assert choose_best({"LSTM": 0.7, "blend": 0.7, "GRU": 0.6}) == "blend"
-    assert choose_best({"LSTM": 0.8, "blend": 0.7}) == "LSTM"
+def test_the_ensemble_is_best_where_it_is_as_good() -> None:
+    assert choose_best({"LSTM": 0.7, "ensemble": 0.7, "GRU": 0.6}) == "ensemble"
+    assert choose_best({"LSTM": 0.8, "ensemble": 0.7}) == "LSTM"
 
 
 def judge(new: pd.DataFrame, old: pd.DataFrame | None, outgrown: bool = False) -> tuple[bool, str]:

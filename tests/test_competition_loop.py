@@ -17,7 +17,7 @@ import pytest
 
 from kaggle_service import SLUG, TOKEN, Fault, Service, serve, zip_folder
 from project import Project
-from unroll.ledger import COLUMNS
+from unroll.kaggle.ledger import COLUMNS
 
 pytestmark = pytest.mark.slow
 
@@ -60,11 +60,11 @@ class Competitor:
         text = file.read_text(encoding="utf-8") if file.is_file() else ""
         return list(csv.DictReader(io.StringIO(text)))
 
-    def blend_run(self) -> dict[str, Any]:
+    def ensemble_run(self) -> dict[str, Any]:
         code = (
             "import json, mlflow; mlflow.set_tracking_uri('sqlite:///mlflow.db')\n"
             "runs = mlflow.search_runs(experiment_names=['sentiment'], output_format='list')\n"
-            "run = next(run for run in runs if run.info.run_name == 'sentiment blend')\n"
+            "run = next(run for run in runs if run.info.run_name == 'sentiment ensemble')\n"
             "print(json.dumps({'id': run.info.run_id, 'metrics': run.data.metrics, 'tags': run.data.tags}))"
         )
         found: dict[str, Any] = json.loads(self.project.run("python", "-c", code).stdout.splitlines()[-1])
@@ -119,7 +119,7 @@ def test_a_submission_ends_with_its_score_beside_its_run(competitor: Competitor)
     sent = (competitor.project.folder / "reports/submissions/sentiment.csv").read_bytes()
     assert list(competitor.service.uploads.values()) == [sent]
 
-    run = competitor.blend_run()
+    run = competitor.ensemble_run()
     assert run["metrics"]["kaggle_public_score"] == 0.65123
     assert run["metrics"]["kaggle_private_score"] == 0.64987
     (line,) = competitor.ledger
@@ -178,11 +178,11 @@ def test_a_pending_score_is_fetched_later(competitor: Competitor) -> None:
     assert done.returncode == 0
     assert "submission 1000 has no score yet; `unroll scores` fetches it later" in done.stdout
     assert competitor.ledger[0]["status"] == "pending"
-    assert "kaggle_public_score" not in competitor.blend_run()["metrics"]
+    assert "kaggle_public_score" not in competitor.ensemble_run()["metrics"]
     competitor.service.looks_until_scored = 0
     assert "0.65123" in competitor.run("unroll", "scores").stdout
     assert competitor.ledger[0]["status"] == "complete"
-    assert competitor.blend_run()["metrics"]["kaggle_public_score"] == 0.65123
+    assert competitor.ensemble_run()["metrics"]["kaggle_public_score"] == 0.65123
     assert competitor.service.asked.count("PUT") == 1
 
 
@@ -322,7 +322,7 @@ def test_the_scores_of_other_models_are_not_sent_along(competitor: Competitor) -
     """As after `git checkout`, which brings the committed metrics back."""
     file = competitor.project.folder / "reports/metrics/sentiment.json"
     before = file.read_text()
-    file.write_text(json.dumps(json.loads(before) | {"blend_sha256": "0" * 64}))
+    file.write_text(json.dumps(json.loads(before) | {"ensemble_sha256": "0" * 64}))
     done = competitor.submit()
     file.write_text(before)
     assert done.returncode == 1
@@ -412,7 +412,7 @@ def test_doctor_finds_what_stands_in_the_way(competitor: Competitor) -> None:
     report = json.loads(done.stdout)
     assert report["ready"] is False
     (check,) = [check for check in report["checks"] if check["state"] == "fail"]
-    assert check["mend"] == f"accept its rules at https://www.kaggle.com/c/{SLUG}/rules"
+    assert check["fix"] == f"accept its rules at https://www.kaggle.com/c/{SLUG}/rules"
 
 
 def test_doctor_works_offline(competitor: Competitor) -> None:

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from unroll.config import Config, read_config
-from unroll.errors import UnrollError
+from unroll.core.errors import UnrollError
+from unroll.core.params import read_config
+from unroll.core.settings import Config
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 Change = Callable[[str, object], Config]

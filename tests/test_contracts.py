@@ -8,16 +8,20 @@ import pandas as pd
 import pytest
 import torch
 
-from unroll.bundle import Bundle, load_bundle, save_bundle
-from unroll.config import Config, ModelConfig, TrainConfig
-from unroll.corpus import Corpus, build_corpus, iterate_batches, place_rows
-from unroll.lessons import make_hello_corpus
-from unroll.model import CELLS, SpanClassifier
-from unroll.rows import TRAIN, read_rows
-from unroll.tasks import load_task
-from unroll.tasks.hello import LETTERS
-from unroll.text import Vocabulary, build_vocabulary, get_tokenizer
-from unroll.train import fit, predict
+from definitions import load_task
+from unroll.core.settings import Config, ModelConfig, TrainConfig
+from unroll.data.rows import TRAIN, read_rows
+from unroll.models.bundle import Bundle, load_bundle, save_bundle
+from unroll.models.inference import predict
+from unroll.models.span_classifier import CELLS, SpanClassifier
+from unroll.text.batches import iterate_batches
+from unroll.text.corpus import Corpus, build_corpus
+from unroll.text.spans import place_rows
+from unroll.text.tokenizer import get_tokenizer
+from unroll.text.vocabulary import Vocabulary, build_vocabulary
+from unroll.training.fit import fit
+from unroll.training.hihell import LETTERS
+from unroll.training.lessons import make_hello_corpus
 
 SAMPLE = Path(__file__).parents[1] / "data/sample"
 KINDS = ("hello", "surnames", "sentiment phrase", "sentiment sentence", "sentiment hidden layer")

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unroll.corpus import Corpus, build_corpus, iterate_batches, load_corpus, place_rows, plan_batches
-from unroll.errors import UnrollError
-from unroll.text import UNKNOWN, Vocabulary, build_vocabulary
+from unroll.core.errors import UnrollError
+from unroll.text.batches import iterate_batches, plan_batches
+from unroll.text.corpus import Corpus, build_corpus, load_corpus
+from unroll.text.spans import place_rows
+from unroll.text.vocabulary import UNKNOWN, Vocabulary, build_vocabulary
 
 WORDS = st.sampled_from(["a", "b", "c"])
 ROWS = st.lists(st.tuples(st.lists(WORDS, max_size=6), st.sampled_from(["g", "h"])), min_size=1, max_size=20)

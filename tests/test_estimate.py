@@ -1,6 +1,6 @@
 import numpy as np
 
-from unroll.estimate import count_places, estimate_accuracy, strata_of
+from unroll.evaluation.leaderboard import count_places, estimate_accuracy, strata_of
 
 
 def test_places_are_counted_as_a_plain_search_counts_them() -> None:

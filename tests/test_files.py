@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from unroll.errors import UnrollError
-from unroll.files import new_file, new_folder, read_json, sha256_of, write_json
+from unroll.core.errors import UnrollError
+from unroll.core.files import new_file, new_folder, read_json, sha256_of, write_json
 
 
 def test_a_folder_takes_its_name_only_when_the_block_ends_well(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_file_takes_its_name_only_when_the_block_ends_well(tmp_path: Path) -> 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
     code = (
-        "import os, signal; from pathlib import Path; from unroll.files import new_file, new_folder\n"
+        "import os, signal; from pathlib import Path; from unroll.core.files import new_file, new_folder\n"
         "with new_folder(Path('made')) as folder, new_file(Path('made.txt')) as file:\n"
         "    (folder / 'half').write_text('half'); file.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -4,61 +4,61 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unroll.config import TaskConfig, TrainConfig
-from unroll.corpus import Corpus
-from unroll.errors import UnrollError
-from unroll.folds import FoldResult, Material, collect_folds, fold_key, score_folds, train_fold
-from unroll.tasks import load_task
-from unroll.text import Vocabulary
+from definitions import load_task
+from unroll.core.errors import UnrollError
+from unroll.core.settings import TaskConfig, TrainConfig
+from unroll.text.corpus import Corpus
+from unroll.text.vocabulary import Vocabulary
+from unroll.training.cross_validation import FoldResult, TrainingData, collect_folds, fold_key, score_folds, train_fold
 
 TASK = load_task("sentiment")
 LABELS = list(TASK.labels)
 
 
 @pytest.fixture
-def material(small_corpus: tuple[Corpus, Vocabulary]) -> Material:
+def data(small_corpus: tuple[Corpus, Vocabulary]) -> TrainingData:
     corpus, vocabulary = small_corpus
-    return Material(corpus, "digest", vocabulary, None)
+    return TrainingData(corpus, "digest", vocabulary, None)
 
 
-def run(fold: int, material: Material, config: TaskConfig, cache: Path) -> FoldResult:
-    return train_fold(TASK, "GRU", fold, material, config, seed=1, cache=cache)
+def run(fold: int, data: TrainingData, config: TaskConfig, cache: Path) -> FoldResult:
+    return train_fold(TASK, "GRU", fold, data, config, seed=1, cache=cache)
 
 
 def test_a_token_that_the_folds_training_rows_lack_is_unknown_in_it(
-    material: Material, task_config: TaskConfig, tmp_path: Path
+    data: TrainingData, task_config: TaskConfig, tmp_path: Path
 ) -> None:
-    tokens = run(2, material, task_config, tmp_path).bundle.vocabulary.tokens
-    assert "bad" in material.vocabulary.tokens
+    tokens = run(2, data, task_config, tmp_path).bundle.vocabulary.tokens
+    assert "bad" in data.vocabulary.tokens
     assert "bad" not in tokens
     assert "good" in tokens
 
 
 def test_min_count_counts_in_the_folds_own_training_rows(
-    material: Material, task_config: TaskConfig, tmp_path: Path
+    data: TrainingData, task_config: TaskConfig, tmp_path: Path
 ) -> None:
     text = task_config.text.model_copy(update={"min_count": 2})
     config = task_config.model_copy(update={"text": text})
     # "very" stands twice in all, but once in the rows that the last fold trains on
-    assert "very" not in run(2, material, config, tmp_path).bundle.vocabulary.tokens
-    assert "very" in run(1, material, config, tmp_path).bundle.vocabulary.tokens
+    assert "very" not in run(2, data, config, tmp_path).bundle.vocabulary.tokens
+    assert "very" in run(1, data, config, tmp_path).bundle.vocabulary.tokens
 
 
 def test_a_bundle_reads_a_row_kept_back_as_the_fold_did(
-    material: Material, task_config: TaskConfig, tmp_path: Path
+    data: TrainingData, task_config: TaskConfig, tmp_path: Path
 ) -> None:
-    result = run(2, material, task_config, tmp_path)
+    result = run(2, data, task_config, tmp_path)
     row_ids, probabilities = result.probabilities("valid")
     assert row_ids.tolist() == [105, 106, 107]
     np.testing.assert_allclose(result.bundle.predict(["a very bad film"])[0], probabilities[0], atol=1e-6)
 
 
-def test_a_finished_fold_is_not_trained_again(material: Material, task_config: TaskConfig, tmp_path: Path) -> None:
-    first = run(0, material, task_config, tmp_path)
+def test_a_finished_fold_is_not_trained_again(data: TrainingData, task_config: TaskConfig, tmp_path: Path) -> None:
+    first = run(0, data, task_config, tmp_path)
     (first.folder / "mark").touch()
     told: list[float | None] = []
     again = train_fold(
-        TASK, "GRU", 0, material, task_config, seed=1, cache=tmp_path,
+        TASK, "GRU", 0, data, task_config, seed=1, cache=tmp_path,
         on_epoch=lambda record, speed: told.append(speed),
     )  # fmt: skip
     assert (again.folder / "mark").exists()
@@ -67,28 +67,28 @@ def test_a_finished_fold_is_not_trained_again(material: Material, task_config: T
 
 
 def test_a_finished_fold_that_is_damaged_is_told_and_trained_again(
-    material: Material, task_config: TaskConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: TrainingData, task_config: TaskConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = run(1, material, task_config, tmp_path)
+    whole = run(1, data, task_config, tmp_path)
     weights = whole.folder / "weights.safetensors"
     before = weights.read_bytes()
     weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
     capsys.readouterr()
-    again = run(1, material, task_config, tmp_path)
+    again = run(1, data, task_config, tmp_path)
     assert f"warning: {weights}: damaged" in capsys.readouterr().err
     assert (again.folder / "weights.safetensors").read_bytes() == before
 
 
 def test_the_key_of_a_fold_changes_with_all_that_it_comes_from(
-    material: Material, task_config: TaskConfig, plain_recipe: TrainConfig
+    data: TrainingData, task_config: TaskConfig, plain_recipe: TrainConfig
 ) -> None:
     def key(**changed: object) -> str:
-        parts = {"cell": "GRU", "fold": 0, "material": material, "config": task_config, "seed": 1, **changed}
+        parts = {"cell": "GRU", "fold": 0, "data": data, "config": task_config, "seed": 1, **changed}
         return fold_key(TASK, **parts)  # type: ignore[arg-type]
 
     other_recipe = task_config.model_copy(update={"train": plain_recipe.model_copy(update={"lr": 0.02})})
-    other_material = Material(material.corpus, "another digest", material.vocabulary, None)
-    keys = {key(), key(cell="RNN"), key(fold=1), key(seed=2), key(config=other_recipe), key(material=other_material)}
+    other_material = TrainingData(data.corpus, "another digest", data.vocabulary, None)
+    keys = {key(), key(cell="RNN"), key(fold=1), key(seed=2), key(config=other_recipe), key(data=other_material)}
     assert len(keys) == 6
     assert key() == key()
 
@@ -100,34 +100,40 @@ def test_pretrained_vectors_start_the_embedding_and_must_fit_it(
     vectors = np.full((len(vocabulary), 5), 7, dtype=np.float32)
     vectors[vocabulary.tokens.index("film")] = np.nan
     still = task_config.model_copy(update={"train": plain_recipe.model_copy(update={"lr": 1e-9, "epochs": 1})})
-    bundle = run(0, Material(corpus, "vectors", vocabulary, vectors), still, tmp_path).bundle
+    bundle = run(0, TrainingData(corpus, "vectors", vocabulary, vectors), still, tmp_path).bundle
     assert bundle.model.embedding is not None
     weight = bundle.model.embedding.weight
     found = {token: bool((weight[number] > 6.9).all()) for number, token in enumerate(bundle.vocabulary.tokens)}
     assert found["good"]
     assert not found["film"]
     with pytest.raises(UnrollError, match=r"sentiment.model.embedding: found 5, but the vectors have 6 numbers"):
-        run(0, Material(corpus, "wrong", vocabulary, np.zeros((len(vocabulary), 6), np.float32)), task_config, tmp_path)
+        run(
+            0,
+            TrainingData(corpus, "wrong", vocabulary, np.zeros((len(vocabulary), 6), np.float32)),
+            task_config,
+            tmp_path,
+        )
 
 
 def test_a_word_with_a_vector_is_known_in_a_fold_that_did_not_train_on_it(
     small_corpus: tuple[Corpus, Vocabulary], task_config: TaskConfig, tmp_path: Path
 ) -> None:
-    """The word "bad" stands in the third sentence alone, which fold 2 keeps back."""
+    """The word "bad" stands in the third sentence alone, which fold 2 holds out."""
     corpus, vocabulary = small_corpus
     vectors = np.full((len(vocabulary), 5), np.nan, dtype=np.float32)
-    without = run(2, Material(corpus, "without", vocabulary, vectors), task_config, tmp_path).bundle
+    without = run(2, TrainingData(corpus, "without", vocabulary, vectors), task_config, tmp_path).bundle
     assert "bad" not in without.vocabulary.tokens
     vectors[vocabulary.tokens.index("bad")] = 0.5
     assert (
-        "bad" in run(2, Material(corpus, "with", vocabulary, vectors), task_config, tmp_path).bundle.vocabulary.tokens
+        "bad"
+        in run(2, TrainingData(corpus, "with", vocabulary, vectors), task_config, tmp_path).bundle.vocabulary.tokens
     )
 
 
 def test_out_of_fold_tables_stack_folds_and_test_tables_average_them(
-    material: Material, task_config: TaskConfig, tmp_path: Path
+    data: TrainingData, task_config: TaskConfig, tmp_path: Path
 ) -> None:
-    results = [run(fold, material, task_config, tmp_path) for fold in (0, 1, 2)]
+    results = [run(fold, data, task_config, tmp_path) for fold in (0, 1, 2)]
     table = collect_folds(results, "valid", LABELS)
     assert table["row_id"].tolist() == list(range(100, 108))
     assert table["fold"].tolist() == [0, 0, 1, 1, 1, 2, 2, 2]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_service import SLUG, TOKEN, Fault, Service, serve, the_port, zip_folder
-from unroll import kaggle
+from unroll.kaggle import client as kaggle
 
 SAMPLE = Path(__file__).parents[1] / "data/sample" / SLUG
 
@@ -26,7 +26,7 @@ def service() -> Iterator[Service]:
 
 def download(home: Path, token: str | None = TOKEN, slug: str = SLUG) -> subprocess.CompletedProcess[str]:
     code = (
-        "from pathlib import Path; from unroll import kaggle; from unroll.errors import run_program\n"
+        "from pathlib import Path; from unroll import kaggle; from unroll.core.errors import run_program\n"
         f"run_program(lambda: kaggle.download_competition({slug!r}, Path('cache')))"
     )
     hidden = ("KAGGLE_", "HTTP", "http")
@@ -196,7 +196,7 @@ def test_a_credential_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> Non
     (tmp_path / ".kaggle").mkdir()
     (tmp_path / ".kaggle/access_token").write_bytes(TOKEN.encode("utf-16"))
     code = (
-        "from unroll import kaggle; from unroll.errors import run_program\n"
+        "from unroll import kaggle; from unroll.core.errors import run_program\n"
         "run_program(lambda: print(kaggle.find_credential()))"
     )
     done = in_process(code, tmp_path)

@@ -1,8 +1,8 @@
 import pytest
 
-from unroll.config import Config
-from unroll.lessons import teach_all
-from unroll.model import CELLS
+from unroll.core.settings import Config
+from unroll.models.span_classifier import CELLS
+from unroll.training.lessons import teach_all
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unroll.metrics import accuracy, confusion, group_accuracy, log_loss, macro_f1, score
+from unroll.evaluation.metrics import accuracy, confusion, group_accuracy, log_loss, macro_f1, score
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.2, 0.5, 0.3]])
 LABELS = np.array([0, 1, 1, 2])

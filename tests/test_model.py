@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from unroll.config import ModelConfig, Pooling
-from unroll.corpus import Corpus, iterate_batches
-from unroll.errors import UnrollError
-from unroll.model import CELLS, Dropout, SpanClassifier, pool_spans
-from unroll.text import Vocabulary
+from unroll.core.errors import UnrollError
+from unroll.core.settings import ModelConfig, Pooling
+from unroll.models.dropout import Dropout
+from unroll.models.pooling import pool_spans
+from unroll.models.span_classifier import CELLS, SpanClassifier
+from unroll.text.batches import iterate_batches
+from unroll.text.corpus import Corpus
+from unroll.text.vocabulary import Vocabulary
 
 POOLINGS: tuple[Pooling, ...] = ("first", "last", "mean", "max")
 

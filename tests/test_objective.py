@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from unroll.config import ModelConfig, TrainConfig
-from unroll.corpus import Batch, Corpus, make_batch
-from unroll.model import CELLS, SpanClassifier
-from unroll.objective import NUM_SAMPLED, BatchTotals, LanguageModel, Objective
-from unroll.tasks import UNLABELLED
-from unroll.text import UNKNOWN_ID, Vocabulary
-from unroll.train import fit
+from unroll.core.settings import ModelConfig, TrainConfig
+from unroll.data.competition import UNLABELLED
+from unroll.models.span_classifier import CELLS, SpanClassifier
+from unroll.text.batches import Batch, make_batch
+from unroll.text.corpus import Corpus
+from unroll.text.vocabulary import UNKNOWN_ID, Vocabulary
+from unroll.training.fit import fit
+from unroll.training.losses import NUM_SAMPLED, BatchTotals, LanguageModel, Objective
 
 Small = tuple[Corpus, Vocabulary]
 

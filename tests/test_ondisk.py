@@ -11,14 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unroll import ondisk, rows
-from unroll.config import Config, TextConfig
-from unroll.corpus import TEST_FOLD, build_corpus, cut_rows
-from unroll.errors import UnrollError
-from unroll.ondisk import ArrayFile, draft_corpus, find_last_rows, finish_corpus
-from unroll.rows import read_rows
-from unroll.tasks import load_task
-from unroll.text import UNKNOWN_ID, build_vocabulary, number_tokens
+from definitions import load_task
+from unroll.core.errors import UnrollError
+from unroll.core.settings import Config, TextConfig
+from unroll.data import rows
+from unroll.data.rows import read_rows
+from unroll.text import corpus_writer as ondisk
+from unroll.text.corpus import TEST_FOLD, build_corpus
+from unroll.text.corpus_writer import ArrayFile, draft_corpus, find_last_rows, finish_corpus
+from unroll.text.spans import cut_rows
+from unroll.text.vocabulary import UNKNOWN_ID, build_vocabulary, number_tokens
 
 ROOT = Path(__file__).parents[1]
 SENTIMENT = load_task("sentiment")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from project import Project
-from unroll.model import CELLS
+from unroll.models.span_classifier import CELLS
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def test_every_output_is_there(project: Project) -> None:
     for task in ("sentiment", "surnames"):
         expected |= {f"data/raw/{task}/source.json", f"data/rows/{task}.parquet", f"data/corpus/{task}/tokens.npy"}
         expected |= {f"reports/metrics/{task}.json", f"reports/submissions/{task}.csv"}
-        expected.add(f"data/blend/{task}/weights.json")
+        expected.add(f"data/ensemble/{task}/weights.json")
         for cell in CELLS:
             for fold in (0, 2):
                 expected.add(f"models/{task}/{cell}/fold-{fold}/weights.safetensors")
@@ -90,7 +90,7 @@ def test_out_of_fold_rows_are_those_kept_back(project: Project) -> None:
     truth = rows.set_index("row_id")["label"][table["row_id"]].to_numpy()
     found = table[list("01234")].to_numpy().argmax(1)
     assert scores["models"]["GRU"]["out_of_fold"]["accuracy"] == pytest.approx((found == truth).mean())
-    assert scores["blend_is_nested"] is True
+    assert scores["ensemble_is_nested"] is True
 
 
 # Before the tests that train again, which add runs of the same names.
@@ -101,14 +101,14 @@ def test_the_runs_are_in_mlflow(project: Project) -> None:
         name
         for task in ("sentiment", "surnames")
         for name in (
-            f"{task} blend",
+            f"{task} ensemble",
             *(f"{task} {cell}{fold}" for cell in CELLS for fold in ("", " fold 0", " fold 2")),
         )
     )
     parents = {run["name"]: run["id"] for run in found["runs"]}
     for run in found["runs"]:
         assert run["tags"]["git_commit"] == project.run("git", "rev-parse", "HEAD~1").stdout.strip()
-        if run["params"]["cell"] == "blend":
+        if run["params"]["cell"] == "ensemble":
             assert run["tags"]["dvc_stage"].startswith("evaluate@")
             for cell in CELLS:
                 assert run["tags"][f"member_{cell}"] == parents[f"{run['tags']['task']} {cell}"]
@@ -209,10 +209,10 @@ def test_the_report_needs_nothing_beside_it(project: Project) -> None:
     assert links.images_without_words == 0
     for task in ("sentiment", "surnames"):
         assert {
-            f"{task}-{name}" for name in ("curves", "folds", "reliability", "kinds", "confusion-blend")
+            f"{task}-{name}" for name in ("curves", "folds", "reliability", "kinds", "confusion-ensemble")
         } <= links.anchors
         written = {path.stem for path in (project.folder / "reports/figures").glob("*.svg")}
-        assert {f"{task}-confusion-{name}" for name in [*CELLS, "blend"]} <= written
+        assert {f"{task}-confusion-{name}" for name in [*CELLS, "ensemble"]} <= written
     assert "ihello" in page
 
 
@@ -300,8 +300,8 @@ def test_an_experiment_is_tagged_in_mlflow(restored: Project) -> None:
     assert "train@surnames" not in re.sub(r"Stage '\S+' didn't change", "", out)
     found = json.loads(restored.run("python", "-c", MLFLOW_CHECK).stdout.splitlines()[-1])
     tagged = [run for run in found["runs"] if run["tags"].get("dvc_experiment") == "faster"]
-    assert [run["name"] for run in tagged if run["params"]["cell"] == "blend"] == ["sentiment blend (faster)"]
-    tagged = [run for run in tagged if run["params"]["cell"] != "blend"]
+    assert [run["name"] for run in tagged if run["params"]["cell"] == "ensemble"] == ["sentiment ensemble (faster)"]
+    tagged = [run for run in tagged if run["params"]["cell"] != "ensemble"]
     assert {run["params"]["lr"] if "fold" in run["tags"] else run["params"]["train.lr"] for run in tagged} == {"0.01"}
     difference = restored.run("dvc", "metrics", "diff", "--json").stdout
     assert "reports/metrics/sentiment.json" in json.loads(difference)

@@ -18,18 +18,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from definitions import load_task
 from project import ROOT, Project
 from unroll import tracking
-from unroll.asking import Panel, explain, load_panel
-from unroll.blend import Blend, Calibration
-from unroll.bundle import Bundle, save_bundle
-from unroll.commands.predict import find_file, find_panel, shown, signed_bar
-from unroll.config import Config, ModelConfig
-from unroll.errors import UnrollError
-from unroll.model import SpanClassifier
-from unroll.tasks import load_task
-from unroll.text import UNKNOWN, Vocabulary
-from unroll.textfiles import Kind, format_csv, parse_texts, read_texts
+from unroll.cli.predict import find_file, find_predictor, shown, signed_bar
+from unroll.core.errors import UnrollError
+from unroll.core.settings import Config, ModelConfig
+from unroll.data.texts import Kind, format_csv, parse_texts, read_texts
+from unroll.models.bundle import Bundle, save_bundle
+from unroll.models.ensemble import Calibration, Ensemble
+from unroll.models.predictor import EnsemblePredictor, explain, load_predictor
+from unroll.models.span_classifier import SpanClassifier
+from unroll.text.vocabulary import UNKNOWN, Vocabulary
 from unroll.tracking import registry
 
 WEIGHTS = {"RNN": 0.25, "GRU": 0.75}
@@ -84,16 +84,16 @@ def project(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Project
                 place = folder / "models" / task / cell / f"fold-{fold}"
                 place.mkdir(parents=True)
                 save_bundle(place, bundle)
-        (folder / "data/blend" / task).mkdir(parents=True)
+        (folder / "data/ensemble" / task).mkdir(parents=True)
         content = json.dumps({"nested": True, "weights": WEIGHTS, "calibration": None})
-        (folder / "data/blend" / task / "weights.json").write_text(content)
+        (folder / "data/ensemble" / task / "weights.json").write_text(content)
     return Project(folder)
 
 
 @pytest.fixture
-def panel(models: Models) -> Panel:
+def predictor(models: Models) -> EnsemblePredictor:
     members = tuple(tuple(bundles) for bundles in models["surnames"].values())
-    return Panel(members, Blend(np.array(list(WEIGHTS.values())), None))
+    return EnsemblePredictor(members, Ensemble(np.array(list(WEIGHTS.values())), None))
 
 
 def ask(project: Project, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -103,7 +103,7 @@ def ask(project: Project, *arguments: str, given: bytes = b"") -> subprocess.Com
     )  # fmt: skip
 
 
-def blend(cells: dict[str, list[Bundle]], texts: Sequence[str]) -> npt.NDArray[np.float64]:
+def ensemble(cells: dict[str, list[Bundle]], texts: Sequence[str]) -> npt.NDArray[np.float64]:
     """The answer by its definition, one text at a time."""
     answers = [
         sum(WEIGHTS[cell] * sum(bundle.predict([text]) for bundle in bundles) / len(bundles)
@@ -121,7 +121,7 @@ def told(done: subprocess.CompletedProcess[bytes]) -> str:
 def test_texts_are_answered_for_a_person(project: Project, models: Models) -> None:
     texts = ["Nakamura", "", "O'Brien", "Ж9ж"]
     done = ask(project, "surnames", *texts, "--top", "3")
-    expected = blend(models["surnames"], texts)
+    expected = ensemble(models["surnames"], texts)
     names = np.array(load_task("surnames").label_names)
     for line, text, row in zip(told(done).splitlines(), texts, expected, strict=True):
         assert line.startswith(text or "''")
@@ -140,7 +140,7 @@ def test_a_csv_file_comes_back_row_by_row_with_its_answers(project: Project, mod
     header, *answers = csv.reader(io.StringIO(told(done), newline=""))
     assert header == ["name", "language", "probability", "language_2", "probability_2"]
     assert [row[0] for row in answers] == NAMES, "every row, in its order, letter for letter"
-    expected = blend(models["surnames"], NAMES)
+    expected = ensemble(models["surnames"], NAMES)
     labels = np.array(load_task("surnames").labels)
     for row, answer in zip(expected, answers, strict=True):
         best = np.argsort(-row)[:2]
@@ -157,7 +157,7 @@ def test_standard_input_is_a_text_a_line_and_json_has_it_all(project: Project, m
     answers = json.loads(told(ask(project, "sentiment", "-", "--json", given=b"\r\n".join(lines) + b"\n")))
     task = load_task("sentiment")
     assert [answer["text"] for answer in answers] == PHRASES
-    expected = blend(models["sentiment"], PHRASES)
+    expected = ensemble(models["sentiment"], PHRASES)
     for answer, row in zip(answers, expected, strict=True):
         assert list(answer["probabilities"]) == list(task.labels)
         np.testing.assert_allclose(list(answer["probabilities"].values()), row, atol=1e-6)
@@ -194,14 +194,14 @@ def test_an_explanation_adds_up(project: Project, models: Models) -> None:
     for text in texts:
         tokens = text.split()
         start = next(number for number, line in enumerate(lines) if line.startswith(text))
-        whole = blend(cells, [text])[0]
+        whole = ensemble(cells, [text])[0]
         assert names[whole.argmax()] in lines[start]
         assert f"{whole.max():.4f}" in lines[start]
         changes = lines[start + 2 : start + 2 + len(tokens)]
         steps = lines[start + 3 + len(tokens) : start + 3 + 2 * len(tokens)]
         without = [" ".join([*tokens[:place], "qwerty", *tokens[place + 1 :]]) for place in range(len(tokens))]
-        replaced = blend(cells, without)[:, whole.argmax()]
-        after = blend(cells, [" ".join(tokens[: place + 1]) for place in range(len(tokens))])
+        replaced = ensemble(cells, without)[:, whole.argmax()]
+        after = ensemble(cells, [" ".join(tokens[: place + 1]) for place in range(len(tokens))])
         longest = max(abs(whole.max() - replaced))
         for token, line, other in zip(tokens, changes, replaced, strict=True):
             found = re.fullmatch(r"    (\S+) +([+-]0\.\d{4})  +(-*)\|(\+*)", line)
@@ -263,32 +263,34 @@ def test_the_lesson_is_no_task_to_ask() -> None:
             load_task(name)
 
 
-def test_the_models_asked_are_those_of_the_blend_and_all_of_them(
+def test_the_models_asked_are_those_of_the_ensemble_and_all_of_them(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(project.folder / "models", tmp_path / "models")
     shutil.copytree(project.folder / "data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     task = load_task("surnames")
-    assert [bundle.cell for bundle in find_panel(task, None).bundles] == ["RNN", "RNN", "GRU", "GRU"]
-    assert [bundle.cell for bundle in find_panel(task, "GRU").bundles] == ["GRU", "GRU"]
+    assert [bundle.cell for bundle in find_predictor(task, None).bundles] == ["RNN", "RNN", "GRU", "GRU"]
+    assert [bundle.cell for bundle in find_predictor(task, "GRU").bundles] == ["GRU", "GRU"]
     with pytest.raises(UnrollError, match="--cell LSTM: surnames has no trained model of it; there are RNN, GRU"):
-        find_panel(task, "LSTM")
+        find_predictor(task, "LSTM")
     shutil.rmtree("models/surnames/GRU")
-    with pytest.raises(UnrollError, match=r"models/surnames/GRU: the blend needs this model.* --cell RNN asks one"):
-        find_panel(task, None)
-    (tmp_path / "data/blend/surnames/weights.json").unlink()
+    with pytest.raises(UnrollError, match=r"models/surnames/GRU: the ensemble needs this model.* --cell RNN asks one"):
+        find_predictor(task, None)
+    (tmp_path / "data/ensemble/surnames/weights.json").unlink()
     with pytest.raises(UnrollError, match=r"weights\.json: no such file"):
-        find_panel(task, None)
-    assert find_panel(task, "RNN").blend.weights.tolist() == [1.0], "one cell needs no blend"
+        find_predictor(task, None)
+    assert find_predictor(task, "RNN").ensemble.weights.tolist() == [1.0], "one cell needs no ensemble"
 
 
-def test_the_answer_is_calibrated_by_the_texts_own_length(panel: Panel) -> None:
-    classes = len(panel.bundles[0].labels)
+def test_the_answer_is_calibrated_by_the_texts_own_length(predictor: EnsemblePredictor) -> None:
+    classes = len(predictor.bundles[0].labels)
     weights = np.concatenate([np.eye(classes), np.zeros((classes, 1))], axis=1)
     weights[3, -1] = 2.0  # the longer a text, the more it is of class 3
-    plain = panel.predict(["Li", "Nakamura"])
-    calibrated = Panel(panel.members, Blend(panel.blend.weights, Calibration(weights, np.zeros(classes))))
+    plain = predictor.predict(["Li", "Nakamura"])
+    calibrated = EnsemblePredictor(
+        predictor.members, Ensemble(predictor.ensemble.weights, Calibration(weights, np.zeros(classes)))
+    )
     found = calibrated.predict(["Li", "Nakamura"])
     expected = plain * np.where(np.arange(classes) == 3, np.array([[4.0], [64.0]]), 1)
     np.testing.assert_allclose(found, expected / expected.sum(1, keepdims=True), rtol=1e-5)
@@ -302,12 +304,12 @@ def test_models_that_read_or_answer_otherwise_do_not_answer_together(models: Mod
         save_bundle(tmp_path / name, bundle)
     folders = {"RNN": [tmp_path / "first"], "GRU": [tmp_path / "other"]}
     with pytest.raises(UnrollError, match="other: was trained with other text settings than"):
-        load_panel(folders, WEIGHTS, first.labels)
+        load_predictor(folders, WEIGHTS, first.labels)
     with pytest.raises(UnrollError, match=r"first: its labels are Arabic, .*, the task's are low, high"):
-        load_panel(folders, WEIGHTS, ("low", "high"))
+        load_predictor(folders, WEIGHTS, ("low", "high"))
 
 
-def test_a_text_that_stands_twice_is_read_once(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_stands_twice_is_read_once(predictor: EnsemblePredictor, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     plain = Bundle.predict
 
@@ -316,23 +318,23 @@ def test_a_text_that_stands_twice_is_read_once(panel: Panel, monkeypatch: pytest
         return plain(bundle, texts)
 
     monkeypatch.setattr(Bundle, "predict", count)
-    answers = panel.predict(["Li", "Xi", "Li", "Li"])
+    answers = predictor.predict(["Li", "Xi", "Li", "Li"])
     assert read == [2, 2, 2, 2]
     assert (answers[[0, 0]] == answers[[2, 3]]).all()
     assert (answers[0] != answers[1]).any()
     read.clear()
-    explain(panel, ["Li", "Nakamura"])
+    explain(predictor, ["Li", "Nakamura"])
     assert len(read) == 4, "all variants of all texts are asked at once"
 
 
-def test_a_letter_is_taken_away_by_one_that_no_bundle_knows(panel: Panel, models: Models) -> None:
-    first = panel.bundles[0]
+def test_a_letter_is_taken_away_by_one_that_no_bundle_knows(predictor: EnsemblePredictor, models: Models) -> None:
+    first = predictor.bundles[0]
     strange = Bundle(**{**vars(first), "vocabulary": Vocabulary((*first.vocabulary.tokens[:-1], "\ue000"))})
-    [reading] = explain(Panel(((strange,), panel.members[1]), panel.blend), ["Li9 é"])
+    [reading] = explain(EnsemblePredictor(((strange,), predictor.members[1]), predictor.ensemble), ["Li9 é"])
     assert reading.tokens == ["l", "i", "9", " ", "é"]
     assert abs(reading.without[[2, 4]] - reading.probability).max() < 1e-6, "what is unknown already changes nothing"
     assert abs(reading.without[:2] - reading.probability).min() > 1e-6
-    [nothing] = explain(panel, [""])
+    [nothing] = explain(predictor, [""])
     assert (nothing.tokens, nothing.after.shape) == ([], (0, 18))
 
 
@@ -417,7 +419,7 @@ def test_any_lines_come_back_the_same(texts: list[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_the_model_in_mlflow_answers_with_the_blends_weights(
+def test_the_model_in_mlflow_answers_with_the_ensembles_weights(
     project: Project, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -425,16 +427,16 @@ def test_the_model_in_mlflow_answers_with_the_blends_weights(
     folders = {cell: sorted((project.folder / "models/surnames" / cell).glob("fold-*")) for cell in WEIGHTS}
     labels = load_task("surnames").labels
     names = [name for name in NAMES if name.strip()]
-    with tracking.start_run("surnames", "blend", {}) as run:
+    with tracking.start_run("surnames", "ensemble", {}) as run:
         address = run.log_model(folders, WEIGHTS, ROOT / "src/unroll", names[:2], labels)
     assert address is not None
     found = mlflow.pyfunc.load_model(address).predict(pd.DataFrame({"text": names}))
-    expected = blend(models["surnames"], names)
+    expected = ensemble(models["surnames"], names)
     assert found[[f"p_{label}" for label in labels]].to_numpy() == pytest.approx(expected, abs=1e-6)
     assert found["label"].tolist() == [labels[number] for number in expected.argmax(1)]
     assert registry.find_logged_model("surnames", run.id) == address
-    version = registry.register("surnames", address, run.id, {"cell": "blend"})
-    assert (version.number, version.run_id, version.tags) == ("1", run.id, {"cell": "blend"})
+    version = registry.register("surnames", address, run.id, {"cell": "ensemble"})
+    assert (version.number, version.run_id, version.tags) == ("1", run.id, {"cell": "ensemble"})
     assert registry.find_champion("surnames") is None
-    registry.crown("surnames", version)
+    registry.promote("surnames", version)
     assert registry.find_champion("surnames") == version == registry.list_versions("surnames")[0]

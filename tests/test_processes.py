@@ -16,14 +16,15 @@ import torch
 from safetensors.torch import load_file
 
 from project import Project
-from unroll.config import ModelConfig
-from unroll.corpus import Corpus
-from unroll.errors import UnrollError
-from unroll.model import SpanClassifier
-from unroll.objective import NUM_SAMPLED
-from unroll.processes import Processes, join_processes
-from unroll.text import Vocabulary
-from unroll.train import predict, predict_together, take_share
+from unroll.core.errors import UnrollError
+from unroll.core.settings import ModelConfig
+from unroll.models.inference import predict
+from unroll.models.span_classifier import SpanClassifier
+from unroll.text.corpus import Corpus
+from unroll.text.vocabulary import Vocabulary
+from unroll.training.distributed import Processes, join_processes
+from unroll.training.fit import predict_together, shard_batch
+from unroll.training.losses import NUM_SAMPLED
 
 # Sums of two halves against sums of the whole, over the few dozen steps of these trainings.
 TOLERANCE = 1e-5
@@ -33,7 +34,7 @@ TOLERANCE = 1e-5
 def test_each_row_of_a_batch_belongs_to_one_process(small_corpus: tuple[Corpus, Vocabulary], count: int) -> None:
     corpus, _ = small_corpus
     for sequences in (np.array([1, 0, 2]), np.array([2])):  # the second one has fewer than there are processes
-        shares = [take_share(corpus, sequences, Processes(index, count)) for index in range(count)]
+        shares = [shard_batch(corpus, sequences, Processes(index, count)) for index in range(count)]
         spans = [batch.spans for batch, whole, _ in shares if math.isfinite(whole.labelled)]
         assert sorted(torch.cat(spans).tolist()) == sorted(corpus.spans_of(sequences).tolist())
         assert sum(len(batch.labels) / whole.labelled for batch, whole, _ in shares) == pytest.approx(1)
@@ -103,7 +104,7 @@ def find_runs(project: Project) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def alone(sentiment_project: Project) -> tuple[Project, Result]:
+def submission_lock(sentiment_project: Project) -> tuple[Project, Result]:
     """The small project, and what one process makes of it."""
     use_no_chance(sentiment_project)
     sentiment_project.run("dvc", "repro", "--single-item", "tokenize@sentiment")

@@ -89,7 +89,7 @@ def test_outputs_are_pushed_and_pulled(sentiment_project: Project, storage: Stor
     project.run("dvc", "push", **CREDENTIAL)  # type: ignore[arg-type]
     assert len(storage.names("dvc/")) > 20
     shutil.rmtree(project.folder / ".dvc/cache")
-    for name in ("data/raw", "data/rows", "data/corpus", "data/blend", "models"):
+    for name in ("data/raw", "data/rows", "data/corpus", "data/ensemble", "models"):
         shutil.rmtree(project.folder / name)
     (project.folder / "reports/submissions/sentiment.csv").unlink()
     project.run("dvc", "pull", "--with-deps", *LAST, **CREDENTIAL)  # type: ignore[arg-type]

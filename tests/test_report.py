@@ -71,10 +71,10 @@ def test_the_table_of_runs_sorts_both_ways_by_a_click(desktop: WebDriver) -> Non
     click_heading(desktop, "run")
     names = column_of(desktop, "run")
     assert names == sorted(names, key=str.lower)
-    click_heading(desktop, "weight in blend")
-    assert column_of(desktop, "weight in blend")[-1] == "–"  # the blend has none, and stands last either way
-    click_heading(desktop, "weight in blend")
-    assert column_of(desktop, "weight in blend")[-1] == "–"
+    click_heading(desktop, "weight in ensemble")
+    assert column_of(desktop, "weight in ensemble")[-1] == "–"  # the ensemble has none, and stands last either way
+    click_heading(desktop, "weight in ensemble")
+    assert column_of(desktop, "weight in ensemble")[-1] == "–"
 
 
 def test_the_table_of_runs_shows_the_runs_with_the_words_asked_for(desktop: WebDriver) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from unroll.errors import UnrollError
-from unroll.rows import TEST, TRAIN, read_rows, read_sample_submission
-from unroll.tasks import load_task
+from definitions import load_task
+from unroll.core.errors import UnrollError
+from unroll.data.rows import TEST, TRAIN, read_rows, read_sample_submission
 
 SENTIMENT, SURNAMES = load_task("sentiment"), load_task("surnames")
 TRAIN_TSV = 'PhraseId\tSentenceId\tPhrase\tSentiment\n1\t1\tA film\t2\n2\t1\t \t2\n3\t2\tbad "film\t0\n'

@@ -11,13 +11,15 @@ import torch
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from unroll.config import Config
-from unroll.corpus import build_corpus, place_rows
-from unroll.model import SpanClassifier
-from unroll.rows import TRAIN, read_rows
-from unroll.tasks import load_task
-from unroll.text import build_vocabulary, get_tokenizer
-from unroll.train import fit
+from definitions import load_task
+from unroll.core.settings import Config
+from unroll.data.rows import TRAIN, read_rows
+from unroll.models.span_classifier import SpanClassifier
+from unroll.text.corpus import build_corpus
+from unroll.text.spans import place_rows
+from unroll.text.tokenizer import get_tokenizer
+from unroll.text.vocabulary import build_vocabulary
+from unroll.training.fit import fit
 
 SAMPLE = Path(__file__).parents[1] / "data/sample"
 TASK = load_task("sentiment")

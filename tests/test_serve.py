@@ -90,7 +90,7 @@ def answers(response: requests.Response) -> list[dict[str, Any]]:
 
 
 def test_it_says_what_it_serves_and_how_to_ask(said: list[str], address: str) -> None:
-    served = r"sentiment: version 1 \((RNN|LSTM|GRU|blend), accuracy 0\.\d{4} out of fold\) at "
+    served = r"sentiment: version 1 \((RNN|LSTM|GRU|ensemble), accuracy 0\.\d{4} out of fold\) at "
     assert re.fullmatch(served + re.escape(address), said[0])
     assert said[1] == f"health   curl {address}/health"
     done = subprocess.run(said[2].removeprefix("ask      "), shell=True, capture_output=True, text=True, check=True)
@@ -104,7 +104,7 @@ def test_it_is_healthy(address: str) -> None:
 
 def test_it_answers_exactly_as_predict_does(small_project: Project, said: list[str], address: str) -> None:
     cell = said[0].partition("(")[2].partition(",")[0]
-    only = [] if cell == "blend" else ["--cell", cell]
+    only = [] if cell == "ensemble" else ["--cell", cell]
     expected = json.loads(small_project.run("unroll", "predict", "sentiment", *TEXTS, "--json", *only).stdout)
     found = answers(ask(address, {"dataframe_records": [{"text": text} for text in TEXTS]}))
     assert [answer["label"] for answer in found] == [answer["label"] for answer in expected]

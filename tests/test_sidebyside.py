@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from project import Project
-from unroll import sidebyside
-from unroll.errors import UnrollError
-from unroll.sidebyside import count_jobs
+from unroll.core.errors import UnrollError
+from unroll.training import parallel as sidebyside
+from unroll.training.parallel import count_jobs
 
 pytestmark = pytest.mark.slow
 STAGE = ("-m", "unroll.stages.train", "sentiment", "GRU")

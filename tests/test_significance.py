@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unroll.significance import compare_right, mcnemar
+from unroll.evaluation.significance import compare_right, mcnemar
 
 
 @given(st.integers(0, 40), st.integers(0, 40))

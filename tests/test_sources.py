@@ -1,21 +1,22 @@
 import io
 import json
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from definitions import load_task
 from served import Served
-from unroll.config import DataConfig
-from unroll.errors import UnrollError
-from unroll.files import sha256_of_file
-from unroll.sources import copy_local, fetch, write_source_record
-from unroll.tasks import Remote, load_task
-from unroll.tasks.surnames import ROWS
+from unroll.core.errors import UnrollError
+from unroll.core.files import sha256_of_file
+from unroll.core.settings import DataConfig
+from unroll.data.competition import Archive
+from unroll.kaggle.downloads import copy_local, fetch, write_source_record
 
 SAMPLE = Path(__file__).parents[1] / "data/sample"
 SENTIMENT, SURNAMES = load_task("sentiment"), load_task("surnames")
+assert SURNAMES.archive is not None
+ROWS = SURNAMES.archive.rows or {}
 
 
 def test_files_are_copied_as_they_are_and_recorded(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_an_archive_is_downloaded_once_and_kept(
     monkeypatch.chdir(tmp_path)
     address, files, asked = served
     files["/data.zip"] = archive_of("data/names")
-    task = replace(SURNAMES, remote=Remote(archive_url=f"{address}/data.zip", rows=ROWS))
+    task = SURNAMES.model_copy(update={"archive": Archive(url=f"{address}/data.zip", rows=ROWS)})
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         assert fetch(task, REMOTE, tmp_path / name, Path("cache")) == f"{address}/data.zip"
@@ -95,7 +96,7 @@ def test_a_bad_archive_is_refused_and_leaves_nothing(
     address, files, _ = served
     if content is not None:
         files["/data.zip"] = content
-    task = replace(SURNAMES, remote=Remote(archive_url=f"{address}/data.zip", rows=ROWS))
+    task = SURNAMES.model_copy(update={"archive": Archive(url=f"{address}/data.zip", rows=ROWS)})
     (tmp_path / "raw").mkdir()
     with pytest.raises(UnrollError, match=told):
         fetch(task, REMOTE, tmp_path / "raw", tmp_path / "cache")

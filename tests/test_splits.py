@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from unroll.errors import UnrollError
-from unroll.splits import assign_folds, choose_test_rows
+from unroll.core.errors import UnrollError
+from unroll.data.splits import assign_folds, choose_test_rows
 
 
 @st.composite

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unroll.errors import UnrollError
-from unroll.submission import make_submission
-from unroll.tasks import load_task
+from definitions import load_task
+from unroll.core.errors import UnrollError
+from unroll.data.submission import make_submission
 
 TASK = load_task("sentiment")
 

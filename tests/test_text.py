@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unroll.config import Config
-from unroll.errors import UnrollError
-from unroll.text import UNKNOWN, UNKNOWN_ID, Vocabulary, build_vocabulary, get_tokenizer, load_vectors
+from unroll.core.errors import UnrollError
+from unroll.core.settings import Config
+from unroll.text.tokenizer import get_tokenizer
+from unroll.text.vectors import load_vectors
+from unroll.text.vocabulary import UNKNOWN, UNKNOWN_ID, Vocabulary, build_vocabulary
 
 TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "c", "d", "é", UNKNOWN]), max_size=6), max_size=8)
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from unroll import tracking
-from unroll.errors import UnrollError
+from unroll.core.errors import UnrollError
 from unroll.tracking import runs
 from unroll.tracking.outbox import Outbox
 from unroll.tracking.owner import Owner, read_begin

@@ -5,14 +5,18 @@ import numpy as np
 import pytest
 import torch
 
-from unroll.config import ModelConfig, TrainConfig
-from unroll.corpus import Batch, Corpus, make_batch
-from unroll.errors import UnrollError
-from unroll.halving import Halving
-from unroll.model import CELLS, SpanClassifier
-from unroll.objective import BatchTotals, Objective
-from unroll.text import UNKNOWN_ID, Vocabulary
-from unroll.train import EpochRecord, History, drop_words, fit, predict, word_drop_rates
+from unroll.core.errors import UnrollError
+from unroll.core.settings import ModelConfig, TrainConfig
+from unroll.models.inference import predict
+from unroll.models.span_classifier import CELLS, SpanClassifier
+from unroll.text.batches import Batch, make_batch
+from unroll.text.corpus import Corpus
+from unroll.text.vocabulary import UNKNOWN_ID, Vocabulary
+from unroll.training.fit import fit
+from unroll.training.history import EpochRecord, History
+from unroll.training.losses import BatchTotals, Objective
+from unroll.training.micro_batches import Halving
+from unroll.training.word_dropout import drop_words, word_drop_rates
 
 TRAIN, VALID = np.array([0, 1]), np.array([2])
 Small = tuple[Corpus, Vocabulary]

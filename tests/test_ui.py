@@ -53,8 +53,8 @@ def wait_for(browser: webdriver.Chrome, selector: str, wanted: set[str]) -> list
 
 def test_it_opens_where_whole_runs_are_compared(links: dict[str, str], browser: webdriver.Chrome) -> None:
     browser.get(links["surnames: runs compared"])
-    names = wait_for(browser, ".ag-center-cols-container a, .ag-pinned-left-cols-container a", {"surnames blend"})
-    assert sorted(names) == [f"surnames {name}" for name in ("GRU", "LSTM", "RNN", "blend")]
+    names = wait_for(browser, ".ag-center-cols-container a, .ag-pinned-left-cols-container a", {"surnames ensemble"})
+    assert sorted(names) == [f"surnames {name}" for name in ("GRU", "LSTM", "RNN", "ensemble")]
     WebDriverWait(browser, 120).until(lambda here: len(here.find_elements(By.CSS_SELECTOR, ".js-plotly-plot")) >= 3)
     page = " ".join(browser.find_element(By.TAG_NAME, "body").text.split())
     for words in ("Learning curves (3)", "valid_accuracy", "valid_log_loss", "loss", "Sort: score"):

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 from served import Served
-from unroll import vectors
-from unroll.errors import UnrollError
-from unroll.text import Vocabulary, join_vectors, load_vectors
-from unroll.vectors import (
+from unroll.core.errors import UnrollError
+from unroll.text import lexicons as vectors
+from unroll.text.lexicons import (
     PACKAGES,
     Entries,
     Package,
@@ -27,6 +26,8 @@ from unroll.vectors import (
     read_wink,
     unpack_vectors,
 )
+from unroll.text.vectors import join_vectors, load_vectors
+from unroll.text.vocabulary import Vocabulary
 
 WORDS = {"good": [1.0, -0.5, 3.25] + [0.0] * 100, "bad": [0.1, 2e-7, 4.0] + [0.0] * 97, "two words": [1.0] * 100}
 

@@ -5,9 +5,9 @@ import pytest
 import yaml
 
 from project import ROOT
-from unroll.config import read_config
-from unroll.errors import UnrollError
-from unroll.workspace import check_repository, choose_profile, set_params
+from unroll.core.errors import UnrollError
+from unroll.core.params import read_config
+from unroll.core.workspace import check_repository, choose_profile, set_params
 
 PARAMS = ROOT / "params.yaml"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from unroll.errors import UnrollError
-from unroll.rows import read_rows
-from unroll.tasks import Task
-from unroll.textfiles import Kind, parse_texts
+from unroll.core.errors import UnrollError
+from unroll.data.competition import Competition
+from unroll.data.rows import read_rows
+from unroll.data.texts import Kind, parse_texts
 
 HOSTILE = (
     "\0", "\r", "\n", "\r\n", "\t", '"', '""', ",", ";", "\\", "\ufeff", "\u202e", "\u2066", "\u0301", "e\u0301",
@@ -66,7 +66,7 @@ def check_texts(content: bytes, kind: Kind) -> bool:
     return found is not None
 
 
-def check_table(task: Task, folder: Path, train: bytes) -> bool:
+def check_table(task: Competition, folder: Path, train: bytes) -> bool:
     """Read a training table: its rows letter for letter, or one sentence that names it. Return whether it was read."""
     (folder / "train.tsv").write_bytes(train)
     try:

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["unroll.textfiles", "unroll.text", "unroll.bundle", "unroll.files"]):
-    from unroll.bundle import load_bundle
-    from unroll.text import build_vocabulary, load_vectors
+with atheris.instrument_imports(
+    include=["unroll.data.texts", "unroll.text.vocabulary", "unroll.models.bundle", "unroll.core.files"]
+):
+    from unroll.models.bundle import load_bundle
+    from unroll.text.vectors import load_vectors
+    from unroll.text.vocabulary import build_vocabulary
 
 from faults.fuzz import check_texts
-from unroll.errors import UnrollError
+from unroll.core.errors import UnrollError
 
 FOLDER = Path.cwd() / "read"
 

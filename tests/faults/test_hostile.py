@@ -15,19 +15,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from definitions import load_task
 from faults.conftest import Tell
 from faults.fuzz import check_table, check_texts, contents, pieces, refuses, texts, zipped
 from imports import SOURCE
-from unroll.bundle import Bundle, description_sha256, load_bundle, save_bundle
-from unroll.checkpoint import Checkpoints
-from unroll.config import ModelConfig, TextConfig
-from unroll.errors import UnrollError
-from unroll.model import SpanClassifier
-from unroll.rows import read_raw_text
-from unroll.tasks import load_task
-from unroll.text import build_vocabulary, load_vectors
-from unroll.textfiles import Kind
-from unroll.vectors import PACKAGES, unpack_vectors
+from unroll.core.errors import UnrollError
+from unroll.core.settings import ModelConfig, TextConfig
+from unroll.data.rows import read_raw_text
+from unroll.data.texts import Kind
+from unroll.models.bundle import Bundle, description_sha256, load_bundle, save_bundle
+from unroll.models.span_classifier import SpanClassifier
+from unroll.text.lexicons import PACKAGES, unpack_vectors
+from unroll.text.vectors import load_vectors
+from unroll.text.vocabulary import build_vocabulary
+from unroll.training.checkpoint import Checkpoints
 
 SENTIMENT = load_task("sentiment")
 CASES = int(os.environ.get("FUZZ_CASES", "1000"))  # `make test-faults` asks for 100,000 and more in all

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from unroll.analysis import Reliability
-from unroll.report.canvas import INK, PALETTE, Figure, new_canvas, to_svg
+from unroll.evaluation.error_analysis import Reliability
+from unroll.report.style import INK, PALETTE, Figure, new_figure, to_svg
 
 
 def draw_curves(name: str, histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
@@ -19,8 +19,8 @@ def draw_curves(name: str, histories: Mapping[str, Sequence[pd.DataFrame]]) -> F
         name: of the file.
         histories: for each cell one table a fold with the columns epoch and valid_accuracy.
     """
-    with new_canvas(3.4) as canvas:
-        axes = canvas.add_subplot()
+    with new_figure(3.4) as figure:
+        axes = figure.add_subplot()
         ends = []
         for (cell, folds), colour, marker in zip(histories.items(), PALETTE, "os^Dv*", strict=False):
             for fold in folds if len(folds) > 1 else ():
@@ -32,18 +32,18 @@ def draw_curves(name: str, histories: Mapping[str, Sequence[pd.DataFrame]]) -> F
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", alpha=0.25)
         axes.legend(loc="lower right")
-        return Figure(name, "Learning curves", f"Validation accuracy by epoch: {'; '.join(ends)}.", to_svg(canvas))
+        return Figure(name, "Learning curves", f"Validation accuracy by epoch: {'; '.join(ends)}.", to_svg(figure))
 
 
 def draw_folds(name: str, folds: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw the accuracy of each cell on each fold that was kept back, with its 95 % interval.
+    """Draw the accuracy of each cell on each fold that was held out, with its 95 % interval.
 
     Args:
         name: of the file.
         folds: for each cell a table of accuracy_by whose kinds are folds.
     """
-    with new_canvas(3.2) as canvas:
-        axes = canvas.add_subplot()
+    with new_figure(3.2) as figure:
+        axes = figure.add_subplot()
         told = []
         for number, ((cell, table), colour, marker) in enumerate(zip(folds.items(), PALETTE, "os^Dv*", strict=False)):
             places = np.arange(len(table)) + (number - (len(folds) - 1) / 2) * 0.18
@@ -51,15 +51,15 @@ def draw_folds(name: str, folds: Mapping[str, pd.DataFrame]) -> Figure:
             told.append(f"{cell} {', '.join(f'{value:.1%}' for value in table['accuracy'])}")
         first = next(iter(folds.values()))
         axes.set_xticks(np.arange(len(first)), first["kind"])
-        axes.set(xlabel="fold kept back", ylabel="accuracy (%)", xlim=(-0.6, len(first) - 0.4))
+        axes.set(xlabel="fold held out", ylabel="accuracy (%)", xlim=(-0.6, len(first) - 0.4))
         axes.grid(axis="y", alpha=0.25)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        alt = f"Accuracy on each fold kept back, folds {', '.join(first['kind'])}: {'; '.join(told)}."
-        return Figure(name, "Accuracy by cell and fold, with 95 % intervals", alt, to_svg(canvas))
+        alt = f"Accuracy on each fold held out, folds {', '.join(first['kind'])}: {'; '.join(told)}."
+        return Figure(name, "Accuracy by cell and fold, with 95 % intervals", alt, to_svg(figure))
 
 
 def draw_kinds(name: str, title: str, panels: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw the accuracy of kinds of rows, one panel below the other on one scale, with intervals and row counts.
+    """Draw the accuracy of kinds of rows, one predictor below the other on one scale, with intervals and row counts.
 
     Args:
         name: of the file.
@@ -67,8 +67,8 @@ def draw_kinds(name: str, title: str, panels: Mapping[str, pd.DataFrame]) -> Fig
         panels: for each question a table of accuracy_by.
     """
     heights = [len(table) for table in panels.values()]
-    with new_canvas(0.34 * sum(heights) + 0.55 * len(panels) + 0.5) as canvas:
-        rows = canvas.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=[n + 0.6 for n in heights])
+    with new_figure(0.34 * sum(heights) + 0.55 * len(panels) + 0.5) as figure:
+        rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=[n + 0.6 for n in heights])
         told = []
         for axes, (question, table), colour in zip(rows[:, 0], panels.items(), PALETTE, strict=False):
             places = np.arange(len(table))[::-1]
@@ -83,17 +83,17 @@ def draw_kinds(name: str, title: str, panels: Mapping[str, pd.DataFrame]) -> Fig
             )
             told.append(f"{question}: {parts}")
         rows[-1, 0].set_xlabel("accuracy (%); in brackets the number of rows")
-        return Figure(name, title, f"Accuracy by kind of row. {'; '.join(told)}.", to_svg(canvas))
+        return Figure(name, title, f"Accuracy by kind of row. {'; '.join(told)}.", to_svg(figure))
 
 
 def draw_reliability(name: str, models: Mapping[str, Reliability]) -> Figure:
-    """Draw how often answers of a confidence are right, the blend thick, with the share of rows at each confidence."""
-    with new_canvas(4.2) as canvas:
-        top, bottom = canvas.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    """Draw how often predictions of a confidence are correct, the ensemble thick, with the share of rows at each."""
+    with new_figure(4.2) as figure:
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         top.plot([0, 100], [0, 100], color=INK, linewidth=1, linestyle=":")
         told = []
         for (model, found), colour, marker in zip(models.items(), PALETTE, "os^Dv*", strict=False):
-            thick = 2.4 if model == "blend" else 1
+            thick = 2.4 if model == "ensemble" else 1
             label = f"{model}: error {found.error:.3f}"
             top.plot(found.bins["confidence"] * 100, found.bins["accuracy"] * 100, color=colour, marker=marker,
                      markersize=4, linewidth=thick, label=label)  # fmt: skip
@@ -107,7 +107,7 @@ def draw_reliability(name: str, models: Mapping[str, Reliability]) -> Figure:
             f"Accuracy by confidence, beside the diagonal of a model that is right as often as it is sure. Expected "
             f"calibration error: {', '.join(told)}. Below: the share of rows at each confidence of {list(models)[-1]}."
         )
-        return Figure(name, "Reliability: is it right as often as it is sure?", alt, to_svg(canvas))
+        return Figure(name, "Reliability: is it right as often as it is sure?", alt, to_svg(figure))
 
 
 def draw_sizes(name: str, scores: pd.DataFrame, sizes: Sequence[int], unit: str) -> Figure:
@@ -119,8 +119,8 @@ def draw_sizes(name: str, scores: pd.DataFrame, sizes: Sequence[int], unit: str)
         sizes: training rows of each label, in the same order.
         unit: what a row is, in the plural.
     """
-    with new_canvas(3.8) as canvas:
-        axes = canvas.add_subplot()
+    with new_figure(3.8) as figure:
+        axes = figure.add_subplot()
         axes.scatter(sizes, scores["recall"] * 100, color=PALETTE[0], s=18)
         for label, size, recall in zip(scores["label"], sizes, scores["recall"] * 100, strict=True):
             axes.annotate(label, (size, recall), xytext=(4, 3), textcoords="offset points", fontsize=8, color=INK)
@@ -137,7 +137,7 @@ def draw_sizes(name: str, scores: pd.DataFrame, sizes: Sequence[int], unit: str)
             f"{order['label'].iloc[0]} {order['recall'].iloc[0]:.0%}; highest: {order['label'].iloc[-1]} "
             f"{order['recall'].iloc[-1]:.0%}."
         )
-        return Figure(name, "Accuracy by label and how much of it there is to learn from", alt, to_svg(canvas))
+        return Figure(name, "Accuracy by label and how much of it there is to learn from", alt, to_svg(figure))
 
 
 def draw_confusion(name: str, title: str, counts: npt.NDArray[np.int64], labels: Sequence[str]) -> Figure:
@@ -152,8 +152,8 @@ def draw_confusion(name: str, title: str, counts: npt.NDArray[np.int64], labels:
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     small = len(labels) > 8
     side = 0.42 * len(labels) + 2 if small else 4.6
-    with new_canvas(side, max(side + 0.8, 5.2)) as canvas:
-        axes = canvas.add_subplot()
+    with new_figure(side, max(side + 0.8, 5.2)) as figure:
+        axes = figure.add_subplot()
         image = axes.imshow(shares * 100, cmap="cividis", vmin=0, vmax=100)
         ticks = range(len(labels))
         axes.set_xticks(ticks, labels, rotation=45, ha="right", rotation_mode="anchor")
@@ -166,7 +166,7 @@ def draw_confusion(name: str, title: str, counts: npt.NDArray[np.int64], labels:
                     text = f"{counts[row, column]:,}" if small else f"{share}\n{counts[row, column]:,}"
                     colour = "black" if shares[row, column] > 0.5 else "white"
                     axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8 if small else 9)
-        canvas.colorbar(image, label="share of the true label (%)", shrink=0.8)
+        figure.colorbar(image, label="share of the true label (%)", shrink=0.8)
         wrong = shares.copy()
         np.fill_diagonal(wrong, -1)
         row, column = np.unravel_index(wrong.argmax(), wrong.shape)
@@ -174,7 +174,7 @@ def draw_confusion(name: str, title: str, counts: npt.NDArray[np.int64], labels:
             f"Confusion matrix of {int(counts.sum()):,} rows, {np.trace(counts) / max(counts.sum(), 1):.1%} right. "
             f"Its most frequent confusion: {shares[row, column]:.0%} of {labels[row]} are read as {labels[column]}."
         )
-        return Figure(name, title, alt, to_svg(canvas), wide=small)
+        return Figure(name, title, alt, to_svg(figure), wide=small)
 
 
 def _draw_interval(

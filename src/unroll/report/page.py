@@ -8,8 +8,8 @@ from typing import Any
 
 import jinja2
 
-from unroll.ledger import Entry
-from unroll.report.canvas import INK, Figure
+from unroll.kaggle.ledger import Entry
+from unroll.report.style import INK, Figure
 
 # A picture in a page follows the reader's light or dark theme through a style of its own; the grey of the file on disk
 # reads on both.
@@ -25,7 +25,7 @@ THEMES = f"""<style>
 class RunRow:
     """A line of the table of runs: out-of-fold scores, and those of the test part where its labels are known.
 
-    `kind` is "best", "cell", "blend" or, of a run that the workspace has moved on from, "earlier".
+    `kind` is "best", "cell", "ensemble" or, of a run that the workspace has moved on from, "earlier".
     """
 
     name: str

@@ -9,41 +9,42 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from unroll import analysis
-from unroll.asking import Panel, explain, load_panel
-from unroll.bundle import load_bundle
-from unroll.cells import read_weights, unroll
-from unroll.config import TextConfig
-from unroll.corpus import Spans, cut_rows
-from unroll.metrics import confusion
-from unroll.report.canvas import Figure
+from unroll.core.settings import TextConfig
+from unroll.data.competition import Competition
+from unroll.data.rows import TRAIN
+from unroll.evaluation import error_analysis as analysis
+from unroll.evaluation.metrics import confusion
+from unroll.models.bundle import load_bundle
+from unroll.models.cells import read_weights, unroll
+from unroll.models.predictor import EnsemblePredictor, explain, load_predictor
 from unroll.report.charts import draw_confusion, draw_curves, draw_folds, draw_kinds, draw_reliability, draw_sizes
 from unroll.report.readings import Node, draw_after, draw_gates, draw_tree
-from unroll.rows import TRAIN
-from unroll.tasks import Task
-from unroll.text import UNKNOWN_ID, Vocabulary, get_tokenizer
+from unroll.report.style import Figure
+from unroll.text.spans import Spans, cut_rows
+from unroll.text.tokenizer import get_tokenizer
+from unroll.text.vocabulary import UNKNOWN_ID, Vocabulary
 
-BLEND = "blend"
+ENSEMBLE = "ensemble"
 TREE_TOKENS = range(6, 17)  # lengths of a sentence that is drawn
 NAME_TOKENS = range(5, 11)  # lengths of a name that is drawn
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What a task's models answered on the rows that each fold kept back.
+class TaskResults:
+    """What a task's models answered on the rows that each fold held out.
 
     Attributes:
         task: names the labels.
         text: how texts are cut.
         rows: the task's table of rows, the training part alone.
-        tables: out-of-fold probabilities of each cell and of the blend: row_id, fold, a column a label.
+        tables: out-of-fold probabilities of each cell and of the ensemble: row_id, fold, a column a label.
         answers: analysis.make_answers of each of them.
         histories: each cell's epochs, a table a fold.
         vocabularies: of each fold that was run.
         seed: of every bootstrap here.
     """
 
-    task: Task
+    task: Competition
     text: TextConfig
     rows: pd.DataFrame
     tables: Mapping[str, pd.DataFrame]
@@ -53,9 +54,9 @@ class Findings:
     seed: int
 
     @property
-    def blended(self) -> pd.DataFrame:
-        """Return the blend's answers."""
-        return self.answers[BLEND]
+    def ensembled(self) -> pd.DataFrame:
+        """Return the ensemble's answers."""
+        return self.answers[ENSEMBLE]
 
     @property
     def reads_letters(self) -> bool:
@@ -63,10 +64,10 @@ class Findings:
         return self.text.tokenizer == "characters"
 
 
-def draw_scores(found: Findings) -> list[Figure]:
-    """Draw how good the models are: curves, folds, reliability, the blend's confusions and, of many labels, sizes."""
+def draw_scores(found: TaskResults) -> list[Figure]:
+    """Draw the scores: curves, folds, reliability, the ensemble's confusions and, of many labels, sizes."""
     name, task = found.task.name, found.task
-    cells = [model for model in found.answers if model != BLEND]
+    cells = [model for model in found.answers if model != ENSEMBLE]
     figures = [
         draw_curves(f"{name}-curves", found.histories),
         draw_folds(f"{name}-folds", {cell: _by_fold(found.answers[cell], found.seed) for cell in cells}),
@@ -81,10 +82,10 @@ def draw_scores(found: Findings) -> list[Figure]:
     if len(task.labels) > 8:
         sizes = np.bincount(found.rows["label"], minlength=len(task.labels)).tolist()
         figures.append(draw_sizes(f"{name}-sizes", score_classes(found), sizes, "rows"))
-    return [*figures, draw_confusions(found, BLEND)]
+    return [*figures, draw_confusions(found, ENSEMBLE)]
 
 
-def draw_confusions(found: Findings, model: str) -> Figure:
+def draw_confusions(found: TaskResults, model: str) -> Figure:
     """Draw one model's confusion matrix."""
     table = found.tables[model]
     counts = confusion(table[list(found.task.labels)].to_numpy(), found.answers[model]["label"].to_numpy())
@@ -92,15 +93,15 @@ def draw_confusions(found: Findings, model: str) -> Figure:
     return draw_confusion(name, f"Confusions of the {model}", counts, found.task.label_names)
 
 
-def score_classes(found: Findings) -> pd.DataFrame:
-    """Return precision, recall and F1 of the blend, label by label."""
-    answers = found.blended
+def score_classes(found: TaskResults) -> pd.DataFrame:
+    """Return precision, recall and F1 of the ensemble, label by label."""
+    answers = found.ensembled
     return analysis.class_scores(answers["label"].to_numpy(), answers["predicted"].to_numpy(), found.task.label_names)
 
 
-def draw_errors(found: Findings) -> Figure:
-    """Draw the blend's accuracy by length, by unknown tokens and, where tokens are words, by what the words do."""
-    answers = found.blended
+def draw_errors(found: TaskResults) -> Figure:
+    """Draw the ensemble's accuracy by length, by unknown tokens and, where tokens are words, by what the words do."""
+    answers = found.ensembled
     tokenize = get_tokenizer(found.text)
     tokens = [tokenize(text) for text in answers["text"]]
     lengths = np.array([max(len(row), 1) for row in tokens])
@@ -123,14 +124,14 @@ def draw_errors(found: Findings) -> Figure:
     return draw_kinds(f"{found.task.name}-kinds", "Accuracy by kind of row", panels)
 
 
-def draw_trees(found: Findings) -> list[Figure]:
+def draw_trees(found: TaskResults) -> list[Figure]:
     """Draw the phrases of up to three sentences.
 
     They are one with a contrast and one with a negation, both read rightly as a whole, and the one that was read
     wrongly with most confidence.
     """
     sequences, spans = _place(found)
-    answers = found.blended.reset_index(drop=True).assign(
+    answers = found.ensembled.reset_index(drop=True).assign(
         sequence=spans.sequence, start=spans.start, end=spans.end, length=spans.end - spans.start
     )
     sizes = answers.groupby("sequence")["row_id"].transform("size")
@@ -156,24 +157,26 @@ def draw_trees(found: Findings) -> list[Figure]:
     return figures
 
 
-def draw_reading(found: Findings, weights: Mapping[str, float], folder_of: Callable[[str, int], Path]) -> list[Figure]:
-    """Draw how names are read letter by letter, each by the bundles that had it kept back, and the gates on one.
+def draw_reading(
+    found: TaskResults, weights: Mapping[str, float], folder_of: Callable[[str, int], Path]
+) -> list[Figure]:
+    """Draw how names are read letter by letter, each by the bundles that had it held out, and the gates on one.
 
     The names: the one whose answer changed most often and ended right, and the one read wrongly with most confidence.
 
     Args:
         found: of the task.
-        weights: of the cells in the blend.
+        weights: of the cells in the ensemble.
         folder_of: the folder of a cell's bundle of a fold.
     """
-    answers = found.blended
+    answers = found.ensembled
     fold = int(answers["fold"].iloc[0])
     inside = answers[(answers["fold"] == fold) & answers["text"].str.len().isin(NAME_TOKENS)].drop_duplicates("text")
     inside = inside[inside["text"].str.fullmatch(r"[^\W\d_]+")]
-    panel = load_panel({cell: [folder_of(cell, fold)] for cell in weights}, weights, found.task.labels)
+    predictor = load_predictor({cell: [folder_of(cell, fold)] for cell in weights}, weights, found.task.labels)
     surest = inside.sort_values(["confidence", "row_id"], ascending=[False, True])
     figures = []
-    turned = _find_turned(panel, surest[surest["right"]]["text"].tail(60).tolist())
+    turned = _find_turned(predictor, surest[surest["right"]]["text"].tail(60).tolist())
     wrong = surest[~surest["right"]].head(1)
     names = found.task.label_names
     for number, (text, said) in enumerate(
@@ -182,7 +185,7 @@ def draw_reading(found: Findings, weights: Mapping[str, float], folder_of: Calla
             *((row["text"], f"read wrongly: the file says {names[row['label']]}") for row in wrong.to_dict("records")),
         ]
     ):
-        (reading,) = explain(panel, [text])
+        (reading,) = explain(predictor, [text])
         title = f"“{text}”, {said}"
         figures.append(draw_after(f"{found.task.name}-after-{number}", title, reading.tokens, reading.after, names))
     for text in turned or surest["text"].head(1).tolist():
@@ -190,9 +193,9 @@ def draw_reading(found: Findings, weights: Mapping[str, float], folder_of: Calla
     return figures
 
 
-def _find_turned(panel: Panel, texts: Sequence[str]) -> list[str]:
+def _find_turned(predictor: EnsemblePredictor, texts: Sequence[str]) -> list[str]:
     """Return the text whose likeliest label changed most often while it was read, none where none changed."""
-    changes = [int((np.diff(reading.after.argmax(1)) != 0).sum()) for reading in explain(panel, texts)]
+    changes = [int((np.diff(reading.after.argmax(1)) != 0).sum()) for reading in explain(predictor, texts)]
     return [texts[int(np.argmax(changes))]] if max(changes, default=0) else []
 
 
@@ -227,9 +230,9 @@ def _unknown_shares(
     )
 
 
-def _place(found: Findings) -> tuple[list[list[str]], Spans]:
-    """Place the out-of-fold rows as spans of their sentences, as training did."""
-    sequences, spans, _ = cut_rows(found.blended[["group", "text", "fold"]], found.text)
+def _place(found: TaskResults) -> tuple[list[list[str]], Spans]:
+    """LeaderboardEntry the out-of-fold rows as spans of their sentences, as training did."""
+    sequences, spans, _ = cut_rows(found.ensembled[["group", "text", "fold"]], found.text)
     return sequences, spans
 
 

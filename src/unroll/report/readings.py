@@ -8,7 +8,7 @@ import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.patches import Rectangle
 
-from unroll.report.canvas import INK, PALETTE, Figure, new_canvas, to_svg
+from unroll.report.style import INK, PALETTE, Figure, new_figure, to_svg
 
 Floats = npt.NDArray[np.floating]
 
@@ -58,8 +58,8 @@ def draw_tree(name: str, tokens: Sequence[str], nodes: Sequence[Node], labels: S
     widths = np.array([len(token) + 2.0 for token in tokens])
     edges = np.concatenate([[0], np.cumsum(widths)])
     levels = max(heights) + 1
-    with new_canvas(0.34 * levels + 1.0, max(7.5, 0.1 * edges[-1])) as canvas:
-        axes = canvas.add_subplot()
+    with new_figure(0.34 * levels + 1.0, max(7.5, 0.1 * edges[-1])) as figure:
+        axes = figure.add_subplot()
         for node, height in zip(nodes, heights, strict=True):
             left, right = edges[node.start], edges[node.end]
             wrong = node.predicted != node.label
@@ -78,14 +78,14 @@ def draw_tree(name: str, tokens: Sequence[str], nodes: Sequence[Node], labels: S
         axes.axis("off")
         handles = [Rectangle((0, 0), 1, 1, facecolor=colour) for colour in colours]
         keys = [f"{number} {label}" for number, label in enumerate(labels)]
-        canvas.legend(handles, keys, loc="outside lower center", ncols=3, fontsize=8, handlelength=1)
+        figure.legend(handles, keys, loc="outside lower center", ncols=3, fontsize=8, handlelength=1)
         root = max(nodes, key=lambda node: node.end - node.start)
         right = sum(node.predicted == node.label for node in nodes)
         alt = (
             f"The phrases of “{' '.join(tokens)}” as a tree: the whole is read as {labels[root.predicted]}, the file "
             f"says {labels[root.label]}; {right} of {len(nodes)} phrases are read as the file says."
         )
-        return Figure(name, f"“{' '.join(tokens)}”", alt, to_svg(canvas), wide=True)
+        return Figure(name, f"“{' '.join(tokens)}”", alt, to_svg(figure), wide=True)
 
 
 def measure_heights(nodes: Sequence[Node]) -> list[int]:
@@ -113,8 +113,8 @@ def draw_after(name: str, title: str, tokens: Sequence[str], after: Floats, labe
         labels: C names.
     """
     shown = np.argsort(-after.max(0), kind="stable")[:4]
-    with new_canvas(3.0) as canvas:
-        axes = canvas.add_subplot()
+    with new_figure(3.0) as figure:
+        axes = figure.add_subplot()
         places = np.arange(len(tokens))
         for label, colour, marker in zip(shown, PALETTE, "os^Dv*", strict=False):
             axes.plot(places, after[:, label] * 100, color=colour, marker=marker, linewidth=2, label=labels[label])
@@ -123,7 +123,7 @@ def draw_after(name: str, title: str, tokens: Sequence[str], after: Floats, labe
         axes.grid(axis="y", alpha=0.25)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         steps = ", ".join(f"{''.join(tokens[: t + 1])}: {labels[after[t].argmax()]}" for t in range(len(tokens)))
-        return Figure(name, title, f"The likeliest label after each letter: {steps}.", to_svg(canvas))
+        return Figure(name, title, f"The likeliest label after each letter: {steps}.", to_svg(figure))
 
 
 def draw_gates(name: str, cell: str, tokens: Sequence[str], states: Mapping[str, Floats]) -> Figure:
@@ -138,8 +138,8 @@ def draw_gates(name: str, cell: str, tokens: Sequence[str], states: Mapping[str,
     hidden = states["hidden"]
     units = np.sort(np.argsort(-hidden.std(0), kind="stable")[:UNITS])
     equations = EQUATIONS[cell]
-    with new_canvas(1.75 * len(equations) + 0.4) as canvas:
-        rows = canvas.subplots(len(equations), 1, sharex=True, squeeze=False)
+    with new_figure(1.75 * len(equations) + 0.4) as figure:
+        rows = figure.subplots(len(equations), 1, sharex=True, squeeze=False)
         for axes, (gate, equation) in zip(rows[:, 0], equations.items(), strict=True):
             is_switch = equation.count("σ") > 0
             reach = 1.0 if gate != "cell" else max(1.0, float(np.abs(states[gate][:, units]).max()))
@@ -150,10 +150,10 @@ def draw_gates(name: str, cell: str, tokens: Sequence[str], states: Mapping[str,
             axes.set_title(f"{gate}: {equation}", loc="left", color=INK)
             axes.set_yticks([])
             axes.set_ylabel("units")
-            canvas.colorbar(image, ax=axes, pad=0.02)
+            figure.colorbar(image, ax=axes, pad=0.02)
         rows[-1, 0].set_xticks(range(len(tokens)), tokens)
         alt = (
             f"{cell}: {', '.join(equations)} at each letter of “{''.join(tokens)}”, for the {len(units)} units of the "
             "hidden state that move most. σ opens and closes from 0 to 1; the others lie around 0."
         )
-        return Figure(name, f"{cell} reads “{''.join(tokens)}”", alt, to_svg(canvas))
+        return Figure(name, f"{cell} reads “{''.join(tokens)}”", alt, to_svg(figure))

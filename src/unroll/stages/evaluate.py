@@ -1,4 +1,4 @@
-"""Stage evaluate: the scores of each cell and of the blend, learning curves and confusions."""
+"""Stage evaluate: the scores of each cell and of the ensemble, learning curves and confusions."""
 
 import sys
 from dataclasses import asdict
@@ -10,28 +10,30 @@ import numpy.typing as npt
 import pandas as pd
 
 import unroll
-from unroll import paths, tracking
-from unroll.blend import find_known_labels
-from unroll.champion import choose_best, decide
-from unroll.comparing import join_answers
-from unroll.config import Config, read_config
-from unroll.errors import run_program
-from unroll.estimate import estimate_leaderboard
-from unroll.files import new_file, read_json, sha256_of, write_json
-from unroll.metrics import group_accuracy, score
-from unroll.rows import TEST, TRAIN
-from unroll.tasks import TableFiles, Task, load_task
+from unroll import tracking
+from unroll.core import paths
+from unroll.core.errors import run_program
+from unroll.core.files import new_file, read_json, sha256_of, write_json
+from unroll.core.params import read_config
+from unroll.core.settings import Config
+from unroll.data.competition import Competition, load_competition
+from unroll.data.known_labels import find_known_labels
+from unroll.data.rows import TEST, TRAIN
+from unroll.evaluation.comparison import join_answers
+from unroll.evaluation.leaderboard import estimate_leaderboard
+from unroll.evaluation.metrics import group_accuracy, score
+from unroll.evaluation.promotion import choose_best, decide
 from unroll.tracking import registry
 
 
 def main(task_name: str) -> None:
-    """Write reports/metrics/<task>.json and the files of `dvc plots`, and remember the blend in MLflow."""
-    config, task = read_config(paths.PARAMS), load_task(task_name)
+    """Write reports/metrics/<task>.json and the files of `dvc plots`, and remember the ensemble in MLflow."""
+    config, task = read_config(paths.PARAMS), load_competition(paths.competition(task_name))
     labels = list(task.labels)
     rows = pd.read_parquet(paths.rows(task.name))
     truth, groups = rows.set_index("row_id")["label"], rows.set_index("row_id")["group"]
-    blend = read_json(paths.blend(task.name) / "weights.json")
-    folders = {cell: paths.model(task.name, cell) for cell in config.cells} | {"blend": paths.blend(task.name)}
+    ensemble = read_json(paths.ensemble(task.name) / "weights.json")
+    folders = {cell: paths.model(task.name, cell) for cell in config.cells} | {"ensemble": paths.ensemble(task.name)}
 
     models: dict[str, dict[str, Any]] = {}
     for name, folder in folders.items():
@@ -47,10 +49,10 @@ def main(task_name: str) -> None:
                     "group_accuracy": group_accuracy(probabilities, known, inside.astype(str)),
                 }
     estimate = None
-    if "test" not in models["blend"] and (rows["part"] == TEST).any():
-        table = pd.read_parquet(paths.blend(task.name) / "out_of_fold.parquet")
+    if "test" not in models["ensemble"] and (rows["part"] == TEST).any():
+        table = pd.read_parquet(paths.ensemble(task.name) / "out_of_fold.parquet")
         right = table[labels].to_numpy().argmax(1) == truth[table["row_id"]].to_numpy()
-        known_labels = config.task[task.name].blend.known_labels
+        known_labels = config.task[task.name].ensemble.known_labels
         known = find_known_rows(rows) if known_labels else np.zeros((rows["part"] == TEST).sum(), dtype=bool)
         estimate = asdict(estimate_leaderboard(rows, pd.Series(right, index=table["row_id"]), known, seed=config.seed))
     best = max(config.cells, key=lambda cell: models[cell]["out_of_fold"][task.metric])
@@ -60,10 +62,10 @@ def main(task_name: str) -> None:
             "metric": task.metric,
             "best_cell": best,
             "best": models[best]["out_of_fold"][task.metric],
-            "blend": models["blend"]["out_of_fold"][task.metric],
-            "blend_weights": blend["weights"],
-            "blend_is_nested": blend["nested"],
-            "blend_sha256": sha256_of(paths.blend(task.name)),
+            "ensemble": models["ensemble"]["out_of_fold"][task.metric],
+            "ensemble_weights": ensemble["weights"],
+            "ensemble_is_nested": ensemble["nested"],
+            "ensemble_sha256": sha256_of(paths.ensemble(task.name)),
             "leaderboard_estimate": estimate,
             "models": models,
         },
@@ -77,22 +79,24 @@ def main(task_name: str) -> None:
     with new_file(paths.curves(task.name)) as scratch:
         pd.DataFrame(curves).rename_axis("epoch").to_csv(scratch)
 
-    answers = pd.read_parquet(paths.blend(task.name) / "out_of_fold.parquet")
+    answers = pd.read_parquet(paths.ensemble(task.name) / "out_of_fold.parquet")
     names = pd.Series(task.label_names)
     actual = names[truth[answers["row_id"]].to_numpy()].to_numpy()
     predicted = names[answers[labels].to_numpy().argmax(1)].to_numpy()
     with new_file(paths.confusion(task.name)) as scratch:
         pd.DataFrame({"actual": actual, "predicted": predicted}).to_csv(scratch, index=False)
-    scores = models["blend"]["out_of_fold"]
+    scores = models["ensemble"]["out_of_fold"]
     tracking.open_store(Path.cwd())
     digests: dict[str, str] = {cell: read_json(folders[cell] / "scores.json")["digest"] for cell in config.cells}
-    digests["blend"] = sha256_of(paths.blend(task.name))
+    digests["ensemble"] = sha256_of(paths.ensemble(task.name))
     members: dict[str, str] = {cell: tracking.find_run(task.name, digests[cell]) or "" for cell in config.cells}
-    tags = {**tracking.workspace_tags(), "task": task.name, "cell": "blend", "bundle_sha256": digests["blend"],
+    tags = {**tracking.workspace_tags(), "task": task.name, "cell": "ensemble", "bundle_sha256": digests["ensemble"],
             **{f"member_{cell}": run_id for cell, run_id in members.items()}}  # fmt: skip
-    print(f"{task.name}: best cell {best}; blend: accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}")
-    with tracking.start_run(task.name, tracking.name_run(task.name, "blend"), tags) as run:
-        run.log_params({"cell": "blend", "weight": blend["weights"], "nested": blend["nested"]})
+    print(
+        f"{task.name}: best cell {best}; ensemble: accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}"
+    )
+    with tracking.start_run(task.name, tracking.name_run(task.name, "ensemble"), tags) as run:
+        run.log_params({"cell": "ensemble", "weight": ensemble["weights"], "nested": ensemble["nested"]})
         run.log_scores({name: value for name, value in scores.items() if name != "rows"})
         run.log_scores({"score": scores[task.metric]}, prefix="")
         run.log_predictions(answers, rows)
@@ -102,12 +106,12 @@ def main(task_name: str) -> None:
         version = find_version(task.name, digests[chosen])
         if version is None:
             bundles: dict[str, list[Path]] = {cell: sorted(folders[cell].glob("fold-*")) for cell in config.cells}
-            model = None if chosen == "blend" else registry.find_logged_model(task.name, members[chosen])
+            model = None if chosen == "ensemble" else registry.find_logged_model(task.name, members[chosen])
             if model is None:
-                weights: dict[str, float] = blend["weights"] if chosen == "blend" else {chosen: 1.0}
+                weights: dict[str, float] = ensemble["weights"] if chosen == "ensemble" else {chosen: 1.0}
                 asked = {cell: bundles[cell] for cell in weights}
                 package, example = Path(unroll.__file__).parent, rows["text"].iloc[:2].tolist()
-                calibration = blend["calibration"] if chosen == "blend" else None
+                calibration = ensemble["calibration"] if chosen == "ensemble" else None
                 model = run.log_model(asked, weights, package, example, labels, calibration)
             said = {"task": task.name, "cell": chosen, "bundle_sha256": digests[chosen], "metric": task.metric,
                     "score": f"{standing[chosen]:.6f}", "sample": "yes" if reads_sample(config) else "no"}  # fmt: skip
@@ -116,7 +120,7 @@ def main(task_name: str) -> None:
         print(f"{task.name}: the champion stays: the store did not take the new model")
         return
     table = pd.read_parquet(folders[chosen] / "out_of_fold.parquet")
-    print(f"{task.name}: {crown_better(task, version, join_answers(table, rows))}")
+    print(f"{task.name}: {promote_if_better(task, version, join_answers(table, rows))}")
 
 
 def find_version(task_name: str, digest: str) -> registry.Version | None:
@@ -130,12 +134,12 @@ def reads_sample(config: Config) -> bool:
     return config.data.source == "local" and Path(config.data.dir).resolve() == paths.SAMPLE.resolve()
 
 
-def crown_better(task: Task, version: registry.Version, answers: pd.DataFrame) -> str:
+def promote_if_better(task: Competition, version: registry.Version, answers: pd.DataFrame) -> str:
     """Make a version the champion where it is better than the present one, and say why or why not."""
     champion = registry.find_champion(task.name)
     named = f"version {version.number} ({version.tags['cell']})"
     if champion is None:
-        registry.crown(task.name, version)
+        registry.promote(task.name, version)
         return f"the champion is {named}: there was none before"
     if champion.number == version.number:
         return f"the champion stays {named}: it is this very model"
@@ -144,11 +148,11 @@ def crown_better(task: Task, version: registry.Version, answers: pd.DataFrame) -
         tracking.read_predictions(champion.run_id),
         task.labels,
         task.metric,
-        by_id=isinstance(task.files, TableFiles),
+        by_id=not task.is_folder_of_labels,
         outgrown=champion.tags.get("sample") == "yes" and version.tags.get("sample") == "no",
     )
     if decision.moved:
-        registry.crown(task.name, version)
+        registry.promote(task.name, version)
         return f"the champion is now {named}, no longer version {champion.number}: {decision.why}"
     return f"the champion stays version {champion.number} ({champion.tags.get('cell')}), not {named}: {decision.why}"
 

@@ -1,11 +1,11 @@
 """Stage hello: the course's three lessons for each cell, printed epoch by epoch."""
 
-from unroll import paths
-from unroll.config import read_config
-from unroll.errors import run_program
-from unroll.files import write_json
-from unroll.lessons import teach_all
-from unroll.tasks.hello import TARGET, TEXT
+from unroll.core import paths
+from unroll.core.errors import run_program
+from unroll.core.files import write_json
+from unroll.core.params import read_config
+from unroll.training.hihell import TARGET, TEXT
+from unroll.training.lessons import teach_all
 
 
 def main() -> None:

@@ -5,19 +5,19 @@ import sys
 import pyarrow.parquet as parquet
 from pyarrow import compute
 
-from unroll import paths
-from unroll.config import read_config
-from unroll.errors import UnrollError, run_program
-from unroll.files import new_file
-from unroll.rows import ROWS_ARROW, TRAIN, stream_rows
-from unroll.tasks import TableFiles, load_task
+from unroll.core import paths
+from unroll.core.errors import UnrollError, run_program
+from unroll.core.files import new_file
+from unroll.core.params import read_config
+from unroll.data.competition import load_competition
+from unroll.data.rows import ROWS_ARROW, TRAIN, stream_rows
 
 
 def main(task_name: str) -> None:
     """Write data/rows/<task>.parquet."""
-    config, task = read_config(paths.PARAMS), load_task(task_name)
+    config, task = read_config(paths.PARAMS), load_competition(paths.competition(task_name))
     split = config.task[task.name].split
-    if isinstance(task.files, TableFiles) and split.test_share:
+    if not task.is_folder_of_labels and split.test_share:
         key = f"params.yaml: {task.name}.split.test_share"
         raise UnrollError(f"{key}: found {split.test_share}; the task has a test file of its own, so 0.0 is right")
     train = total = 0

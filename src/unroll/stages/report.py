@@ -7,22 +7,26 @@ from typing import Any
 
 import pandas as pd
 
-from unroll import ledger, paths, tracking
-from unroll.analysis import (
+from unroll import tracking
+from unroll.core import paths
+from unroll.core.errors import run_program
+from unroll.core.files import new_file, new_folder, read_json, sha256_of, sha256_of_file
+from unroll.core.params import read_config
+from unroll.core.settings import Config
+from unroll.data.competition import Competition, load_competition
+from unroll.evaluation.error_analysis import (
     accuracy_interval,
     list_confusions,
     list_doubtful_labels,
     list_mistakes,
     make_answers,
 )
-from unroll.bundle import load_bundle
-from unroll.config import Config, read_config
-from unroll.errors import run_program
-from unroll.files import new_file, new_folder, read_json, sha256_of, sha256_of_file
+from unroll.kaggle import ledger
+from unroll.models.bundle import load_bundle
 from unroll.report.page import Card, Lesson, RunRow, TaskPart, render_page, render_summary
 from unroll.report.parts import (
-    BLEND,
-    Findings,
+    ENSEMBLE,
+    TaskResults,
     draw_confusions,
     draw_errors,
     draw_reading,
@@ -31,7 +35,6 @@ from unroll.report.parts import (
     keep_training,
     score_classes,
 )
-from unroll.tasks import Task, load_task
 
 EXAMPLES = 10
 EARLIER_RUNS = 100
@@ -41,7 +44,7 @@ def main() -> None:
     """Write reports/index.html, reports/summary.md and reports/figures/."""
     config = read_config(paths.PARAMS)
     tracking.open_store(Path.cwd())
-    parts = [make_part(config, load_task(name)) for name in config.tasks]
+    parts = [make_part(config, load_competition(paths.competition(name))) for name in config.tasks]
     with new_folder(paths.FIGURES) as scratch:
         for part in parts:
             for figure in part.figures:
@@ -68,7 +71,7 @@ def main() -> None:
     print(f"report: {paths.REPORT}")
 
 
-def make_part(config: Config, task: Task) -> TaskPart:
+def make_part(config: Config, task: Competition) -> TaskPart:
     """Gather one task's scores, figures and origin."""
     scores = read_json(paths.metrics(task.name))
     rows = pd.read_parquet(paths.rows(task.name))
@@ -76,18 +79,18 @@ def make_part(config: Config, task: Task) -> TaskPart:
     found = find(config, task, rows)
     past = {run.id: run for run in tracking.list_runs(task.name, EARLIER_RUNS)}
     runs = [make_run(found, name, scores, sent, past) for name in found.answers]
-    weights = scores["blend_weights"]
+    weights = scores["ensemble_weights"]
     return TaskPart(
         name=task.name,
         title=task.title,
-        group_word=task.group_word,
+        group_word=task.group_name,
         cards=make_cards(runs, scores, sent),
         facts=list_facts(config, task, rows, scores),
         runs=[*runs, *list_earlier(past, {run.run_id for run in runs})],
         classes=[{str(key): value for key, value in line.items()} for line in score_classes(found).to_dict("records")],
-        confusions=list_confusions(found.blended, task.label_names, most=EXAMPLES, examples=3),
-        mistakes=list_mistakes(found.blended, task.label_names, most=EXAMPLES),
-        doubtful=list_doubtful_labels(found.blended, found.rows, task.label_names, most=EXAMPLES),
+        confusions=list_confusions(found.ensembled, task.label_names, most=EXAMPLES, examples=3),
+        mistakes=list_mistakes(found.ensembled, task.label_names, most=EXAMPLES),
+        doubtful=list_doubtful_labels(found.ensembled, found.rows, task.label_names, most=EXAMPLES),
         submissions=sorted(sent, key=lambda entry: entry.submitted, reverse=True),
         scores=draw_scores(found),
         errors=[draw_errors(found)],
@@ -97,14 +100,14 @@ def make_part(config: Config, task: Task) -> TaskPart:
     )
 
 
-def find(config: Config, task: Task, rows: pd.DataFrame) -> Findings:
+def find(config: Config, task: Competition, rows: pd.DataFrame) -> TaskResults:
     """Read what the task's models answered out of fold."""
     folders: dict[str, Path] = {cell: paths.model(task.name, cell) for cell in config.cells}
-    answering = {**folders, BLEND: paths.blend(task.name)}
+    answering = {**folders, ENSEMBLE: paths.ensemble(task.name)}
     tables = {name: pd.read_parquet(folder / "out_of_fold.parquet") for name, folder in answering.items()}
     sections = config.task[task.name]
     bundle_of, first = paths.fold_bundle(task.name), config.cells[0]
-    return Findings(
+    return TaskResults(
         task=task,
         text=sections.text,
         rows=keep_training(rows),
@@ -123,8 +126,11 @@ def make_cards(runs: Sequence[RunRow], scores: dict[str, Any], sent: list[ledger
     """Return what a reader wants to see first."""
     metric = scores["metric"].replace("_", "-")
 
-    nested = "weights by nested estimate" if scores["blend_is_nested"] else "equal weights"
-    shown = {"best": ("Best cell", scores["best_cell"], scores["best"]), BLEND: ("Blend", nested, scores["blend"])}
+    nested = "weights by nested estimate" if scores["ensemble_is_nested"] else "equal weights"
+    shown = {
+        "best": ("Best cell", scores["best_cell"], scores["best"]),
+        ENSEMBLE: ("Ensemble", nested, scores["ensemble"]),
+    }
     cards = []
     for run in runs:
         if run.kind in shown and run.interval is not None:
@@ -140,14 +146,14 @@ def make_cards(runs: Sequence[RunRow], scores: dict[str, Any], sent: list[ledger
         estimate = scores["leaderboard_estimate"]
         note = f"95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}; an estimate, no score of Kaggle's"
         cards.append(Card("Leaderboard, estimated", f"{estimate['accuracy']:.4f}", note))
-    if "test" in scores["models"][BLEND]:
-        test = scores["models"][BLEND]["test"]
-        note = f"blend, on {test['rows']:,} rows that nothing was chosen on"
+    if "test" in scores["models"][ENSEMBLE]:
+        test = scores["models"][ENSEMBLE]["test"]
+        note = f"ensemble, on {test['rows']:,} rows that nothing was chosen on"
         cards.append(Card(f"Test part, {metric}", f"{test[scores['metric']]:.4f}", note))
     return cards
 
 
-def list_facts(config: Config, task: Task, rows: pd.DataFrame, scores: dict[str, Any]) -> list[tuple[str, str]]:
+def list_facts(config: Config, task: Competition, rows: pd.DataFrame, scores: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the state of the data and of the submission, and how the estimate came about."""
     origin = paths.raw(task.name) / "source.json"
     submission = read_json(paths.submission_record(task.name))
@@ -159,7 +165,7 @@ def list_facts(config: Config, task: Task, rows: pd.DataFrame, scores: dict[str,
             f"{read_json(origin)['origin']}; sha256 of its source.json {sha256_of_file(origin)[:12]}",
         ),
         ("Rows", f"{train_rows:,} for training, {len(rows) - train_rows:,} in the test part"),
-        ("Folds run", f"{len(split.run_folds)} of {split.folds}, no {task.group_word} on both sides"),
+        ("Folds run", f"{len(split.run_folds)} of {split.folds}, no {task.group_name} on both sides"),
         (
             "Submission",
             f"{paths.submission(task.name)}: {submission['rows']:,} rows{known}; sha256 {submission['sha256'][:12]}",
@@ -179,18 +185,22 @@ def list_facts(config: Config, task: Task, rows: pd.DataFrame, scores: dict[str,
 
 
 def make_run(
-    found: Findings, name: str, scores: dict[str, Any], sent: list[ledger.Entry], past: Mapping[str, tracking.PastRun]
+    found: TaskResults,
+    name: str,
+    scores: dict[str, Any],
+    sent: list[ledger.Entry],
+    past: Mapping[str, tracking.RunInfo],
 ) -> RunRow:
     """Return one line of the table of runs, of a model that the workspace holds."""
     task, own = found.task.name, scores["models"][name]
-    model = None if name == BLEND else read_json(paths.model(task, name) / "scores.json")
-    digest = model["digest"] if model else sha256_of(paths.blend(task))
-    earned = [entry.public_score for entry in sent if entry.blend_sha256 == digest]
+    model = None if name == ENSEMBLE else read_json(paths.model(task, name) / "scores.json")
+    digest = model["digest"] if model else sha256_of(paths.ensemble(task))
+    earned = [entry.public_score for entry in sent if entry.ensemble_sha256 == digest]
     answers = found.answers[name]
     run_id = tracking.find_run(task, digest) or ""
     return RunRow(
         name=f"{task} {name}",
-        kind=BLEND if model is None else "best" if name == scores["best_cell"] else "cell",
+        kind=ENSEMBLE if model is None else "best" if name == scores["best_cell"] else "cell",
         accuracy=own["out_of_fold"]["accuracy"],
         macro_f1=own["out_of_fold"]["macro_f1"],
         log_loss=own["out_of_fold"]["log_loss"],
@@ -200,12 +210,12 @@ def make_run(
         interval=accuracy_interval(answers["right"].to_numpy(), answers["group"].to_numpy(object), seed=found.seed),
         group_accuracy=own["out_of_fold"]["group_accuracy"],
         test_accuracy=own["test"]["accuracy"] if "test" in own else None,
-        weight=None if model is None else scores["blend_weights"][name],
+        weight=None if model is None else scores["ensemble_weights"][name],
         best_epochs=", ".join(str(fold["best_epoch"]) for fold in model["folds"]) if model else "",
     )
 
 
-def list_earlier(past: Mapping[str, tracking.PastRun], present: set[str]) -> list[RunRow]:
+def list_earlier(past: Mapping[str, tracking.RunInfo], present: set[str]) -> list[RunRow]:
     """Return the other runs of the task that MLflow remembers, the newest first."""
     rows = []
     for run in past.values():
@@ -226,7 +236,7 @@ def list_earlier(past: Mapping[str, tracking.PastRun], present: set[str]) -> lis
     return rows
 
 
-def _when(run: tracking.PastRun) -> str:
+def _when(run: tracking.RunInfo) -> str:
     return f"{run.started:%Y-%m-%d %H:%M}"
 
 

@@ -1,36 +1,36 @@
-"""Stage submission: the blend's answers in the competition's exact format."""
+"""Stage submission: the ensemble's answers in the competition's exact format."""
 
 import sys
 
 import numpy as np
 import pandas as pd
 
-from unroll import paths
-from unroll.blend import find_known_labels
-from unroll.config import read_config
-from unroll.errors import run_program
-from unroll.files import new_file, read_json, sha256_of, sha256_of_file, write_json
-from unroll.rows import TEST, TRAIN, read_sample_submission
-from unroll.submission import make_submission
-from unroll.tasks import TableFiles, load_task
+from unroll.core import paths
+from unroll.core.errors import run_program
+from unroll.core.files import new_file, read_json, sha256_of, sha256_of_file, write_json
+from unroll.core.params import read_config
+from unroll.data.competition import load_competition
+from unroll.data.known_labels import find_known_labels
+from unroll.data.rows import TEST, TRAIN, read_sample_submission
+from unroll.data.submission import make_submission
 
 
 def main(task_name: str) -> None:
     """Write reports/submissions/<task>.csv and, beside it, what is known of it."""
-    config, task = read_config(paths.PARAMS), load_task(task_name)
+    config, task = read_config(paths.PARAMS), load_competition(paths.competition(task_name))
     rows = pd.read_parquet(paths.rows(task.name))
     train, test = rows[rows["part"] == TRAIN], rows[rows["part"] == TEST]
-    answers = pd.read_parquet(paths.blend(task.name) / "test.parquet").set_index("row_id")
+    answers = pd.read_parquet(paths.ensemble(task.name) / "test.parquet").set_index("row_id")
     answers = answers.loc[test["row_id"]]
     classes = answers.to_numpy().argmax(1) if len(answers) else np.empty(0, dtype=np.int64)
 
     known_rows = 0
-    if config.task[task.name].blend.known_labels:
+    if config.task[task.name].ensemble.known_labels:
         known = find_known_labels(train["text"].tolist(), train["label"].to_numpy(), test["text"].tolist())
         known_rows = int((known >= 0).sum())
         classes = np.where(known >= 0, known, classes)
 
-    is_table = isinstance(task.files, TableFiles)
+    is_table = not task.is_folder_of_labels
     wanted = read_sample_submission(task, paths.raw(task.name)) if is_table else test["row_id"]
     path = paths.submission(task.name)
     submission = make_submission(task, test["row_id"], classes, wanted)
@@ -41,7 +41,7 @@ def main(task_name: str) -> None:
         "rows": len(submission),
         "known_labels": known_rows,
         "sha256": sha256_of_file(path),
-        "blend": sha256_of(paths.blend(task.name)),
+        "ensemble": sha256_of(paths.ensemble(task.name)),
         "models": cells,
     }
     write_json(paths.submission_record(task.name), record)

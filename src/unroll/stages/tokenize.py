@@ -4,19 +4,20 @@ import sys
 
 import numpy as np
 
-from unroll import paths
-from unroll.config import read_config
-from unroll.errors import run_program
-from unroll.files import new_folder, write_json, write_manifest
-from unroll.ondisk import draft_corpus, finish_corpus
-from unroll.tasks import load_task
-from unroll.text import join_vectors, load_vectors, number_tokens
-from unroll.vectors import fetch_vectors
+from unroll.core import paths
+from unroll.core.errors import run_program
+from unroll.core.files import new_folder, write_json, write_manifest
+from unroll.core.params import read_config
+from unroll.data.competition import load_competition
+from unroll.text.corpus_writer import draft_corpus, finish_corpus
+from unroll.text.lexicons import fetch_vectors
+from unroll.text.vectors import join_vectors, load_vectors
+from unroll.text.vocabulary import number_tokens
 
 
 def main(task_name: str) -> None:
     """Write data/corpus/<task>/: arrays, vocabulary.json and, where they are wanted, vectors.npy."""
-    config, task = read_config(paths.PARAMS), load_task(task_name)
+    config, task = read_config(paths.PARAMS), load_competition(paths.competition(task_name))
     text = config.task[task.name].text
     with new_folder(paths.corpus(task.name)) as scratch:
         draft = draft_corpus(paths.rows(task.name), scratch, text)

@@ -11,16 +11,18 @@ import pandas as pd
 import pyarrow.parquet as parquet
 
 import unroll
-from unroll import paths, tracking
-from unroll.config import TaskConfig, read_config
-from unroll.errors import run_program
-from unroll.files import new_folder, sha256_of, write_json
-from unroll.folds import FoldResult, collect_folds, load_material, score_folds
-from unroll.metrics import score
-from unroll.processes import join_processes, leave_processes, relaunch
-from unroll.sidebyside import FoldListener, Training, train_folds
-from unroll.tasks import Task, load_task
-from unroll.train import EpochRecord
+from unroll import tracking
+from unroll.core import paths
+from unroll.core.errors import run_program
+from unroll.core.files import new_folder, sha256_of, write_json
+from unroll.core.params import read_config
+from unroll.core.settings import TaskConfig
+from unroll.data.competition import Competition, load_competition
+from unroll.evaluation.metrics import score
+from unroll.training.cross_validation import FoldResult, collect_folds, load_training_data, score_folds
+from unroll.training.distributed import join_processes, leave_processes, relaunch
+from unroll.training.history import EpochRecord
+from unroll.training.parallel import FoldListener, Training, train_folds
 
 
 def main(task_name: str, cell: str) -> None:
@@ -30,26 +32,26 @@ def main(task_name: str, cell: str) -> None:
     """
     relaunch("unroll.stages.train", [task_name, cell])
     processes = join_processes()
-    config, task = read_config(paths.PARAMS), load_task(task_name)
+    config, task = read_config(paths.PARAMS), load_competition(paths.competition(task_name))
     sections = config.task[task.name]
-    material = load_material(paths.corpus(task.name))
-    training = Training(task.name, cell, paths.corpus(task.name), sections, config.seed, paths.FOLD_CACHE)
+    data = load_training_data(paths.corpus(task.name))
+    training = Training(task, cell, paths.corpus(task.name), sections, config.seed, paths.FOLD_CACHE)
     if not processes.is_main:
-        train_folds(training, material, FoldListener())
+        train_folds(training, data, FoldListener())
         leave_processes()
         return
     rows = pd.read_parquet(paths.rows(task.name), columns=["row_id", "label"])  # the texts may be larger than memory
     truth = rows.set_index("row_id")["label"]
 
     tracking.open_store(Path.cwd())
-    tags = {**tracking.workspace_tags(), "task": task.name, "cell": cell, "corpus_sha256": material.digest,
+    tags = {**tracking.workspace_tags(), "task": task.name, "cell": cell, "corpus_sha256": data.digest,
             "processes": str(processes.count)}  # fmt: skip
     with tracking.start_run(task.name, tracking.name_run(task.name, cell), tags) as run, ExitStack() as fold_runs:
-        run.log_params({"seed": config.seed, "cell": cell, **sections.model_dump(exclude={"blend", "tune"})})
+        run.log_params({"seed": config.seed, "cell": cell, **sections.model_dump(exclude={"ensemble", "tune"})})
         run.log_dataset(rows, origin=str(paths.rows(task.name)), name=task.name, label="label", context="training")
 
         listener = _FoldRuns(run, task, cell, config.seed, sections, tags, truth, fold_runs)
-        results = train_folds(training, material, listener)
+        results = train_folds(training, data, listener)
         leave_processes()
 
         epochs = pd.DataFrame([asdict(record) for result in results for record in result.history.epochs])
@@ -74,9 +76,9 @@ def main(task_name: str, cell: str) -> None:
             )
         run.log_scores(scores)
         run.log_scores({"score": scores[task.metric]}, prefix="")
-        judged = [("fold", "in", list(sections.split.run_folds))]
+        run_folds = [("fold", "in", list(sections.split.run_folds))]
         columns = ["row_id", "group", "text", "label"]
-        run.log_predictions(out_of_fold, pd.read_parquet(paths.rows(task.name), columns=columns, filters=judged))
+        run.log_predictions(out_of_fold, pd.read_parquet(paths.rows(task.name), columns=columns, filters=run_folds))
         run.set_tags({"bundle_sha256": digest})
         bundles = [paths.model(task.name, cell) / f"fold-{result.fold}" for result in results]
         with parquet.ParquetFile(paths.rows(task.name)) as file:
@@ -90,7 +92,7 @@ class _FoldRuns(FoldListener):
     """A run of MLflow for each fold, below that of the training; several are open at once where folds train so."""
 
     parent: tracking.Run
-    task: Task
+    task: Competition
     cell: str
     seed: int
     config: TaskConfig

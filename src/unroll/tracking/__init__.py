@@ -13,7 +13,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 from unroll.tracking.past import (
-    PastRun,
+    RunInfo,
     add_to_run,
     attach_files,
     find_run,
@@ -27,6 +27,19 @@ from unroll.tracking.runs import Run, name_run, start_run, workspace_tags
 from unroll.tracking.store import open_store, tracking_uri
 
 __all__ = [
-    "PastRun", "Run", "add_to_run", "attach_files", "find_run", "get_run", "list_runs", "look_up", "name_run",
-    "open_store", "read_predictions", "read_tags", "start_run", "tracking_uri", "workspace_tags",
+    "Run",
+    "RunInfo",
+    "add_to_run",
+    "attach_files",
+    "find_run",
+    "get_run",
+    "list_runs",
+    "look_up",
+    "name_run",
+    "open_store",
+    "read_predictions",
+    "read_tags",
+    "start_run",
+    "tracking_uri",
+    "workspace_tags",
 ]  # fmt: skip

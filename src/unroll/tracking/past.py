@@ -11,7 +11,7 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from unroll.errors import UnrollError, warn
+from unroll.core.errors import UnrollError, warn
 from unroll.tracking.outbox import PARENT, UNREACHABLE
 from unroll.tracking.store import explain, said_by
 
@@ -20,7 +20,7 @@ PREDICTIONS = Path("predictions/out_of_fold.parquet")  # among a run's artifacts
 
 
 @dataclass(frozen=True)
-class PastRun:
+class RunInfo:
     """What the store says of a run that has ended."""
 
     id: str
@@ -52,7 +52,7 @@ def find_run(experiment: str, bundle_digest: str) -> str | None:
     return str(found[0].info.run_id) if found else None
 
 
-def list_runs(experiment: str, most: int) -> list[PastRun]:
+def list_runs(experiment: str, most: int) -> list[RunInfo]:
     """Return the newest runs of an experiment that are no fold of another run, the newest first."""
     if mlflow.get_experiment_by_name(experiment) is None:
         return []
@@ -66,7 +66,7 @@ def list_runs(experiment: str, most: int) -> list[PastRun]:
     return [_past(run) for run in found if PARENT not in run.data.tags][:most]
 
 
-def look_up(named: str) -> PastRun:
+def look_up(named: str) -> RunInfo:
     """Return the run with an id, the newest finished one with a name, or the one whose id begins so.
 
     Raises:
@@ -89,15 +89,15 @@ def look_up(named: str) -> PastRun:
     )
 
 
-def get_run(run_id: str) -> PastRun:
+def get_run(run_id: str) -> RunInfo:
     """Return a run by its whole id."""
     return _past(mlflow.get_run(run_id))
 
 
-def _past(run: mlflow.entities.Run) -> PastRun:
+def _past(run: mlflow.entities.Run) -> RunInfo:
     started = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
     data = run.data
-    return PastRun(
+    return RunInfo(
         run.info.run_id, str(run.info.run_name), started, dict(data.params), dict(data.tags), dict(data.metrics)
     )
 

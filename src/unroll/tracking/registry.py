@@ -7,7 +7,7 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from unroll.errors import UnrollError
+from unroll.core.errors import UnrollError
 from unroll.tracking.outbox import UNREACHABLE
 from unroll.tracking.store import one_at_a_time, said_by
 
@@ -86,7 +86,7 @@ def find_champion(name: str) -> Version | None:
         return None
 
 
-def crown(name: str, version: Version) -> None:
+def promote(name: str, version: Version) -> None:
     """Move the alias to a version."""
     mlflow.MlflowClient().set_registered_model_alias(name, CHAMPION, version.number)
 

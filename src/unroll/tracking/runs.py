@@ -20,7 +20,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 
-from unroll.errors import warn
+from unroll.core.errors import warn
 from unroll.tracking.outbox import PARENT, UNREACHABLE, Outbox, apply, create_run, is_refusal
 from unroll.tracking.owner import HOST, STARTED_BY, Owner, tag_owner
 from unroll.tracking.past import PREDICTIONS, attach_files
@@ -120,7 +120,7 @@ class Run:
             package: folder of the package's source, which goes along.
             example: texts to show how it is asked.
             labels: of the classes, each of which becomes a column of the answer.
-            calibration: of the weighted mean, as blend.Calibration.as_content gives it.
+            calibration: of the weighted mean, as ensemble.Calibration.as_content gives it.
 
         Returns:
             The model's address; None where the store did not take it.
@@ -128,7 +128,7 @@ class Run:
         inputs = pd.DataFrame({"text": example})
         answer = pd.DataFrame({"label": labels[:1], "probability": [1.0], **{f"p_{label}": [0.0] for label in labels}})
         named = {f"{cell}_{folder.name}": folder for cell, places in folders.items() for folder in places}
-        panel = {
+        predictor = {
             "labels": list(labels),
             "weights": {cell: float(weights[cell]) for cell in folders},
             "calibration": calibration,
@@ -140,12 +140,12 @@ class Run:
             with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings(), mlflow.start_run(run_id=self.id):
                 warnings.simplefilter("ignore")
                 # A file, not MLflow's model_config, which would stand among the run's settings.
-                described = Path(scratch, "panel.json")
-                described.write_text(json.dumps(panel), encoding="utf-8")
+                described = Path(scratch, "predictor.json")
+                described.write_text(json.dumps(predictor), encoding="utf-8")
                 logged = mlflow.pyfunc.log_model(
                     name="model",
                     python_model=str(Path(__file__).parent / "scoring.py"),
-                    artifacts={"panel": str(described), **{name: str(folder) for name, folder in named.items()}},
+                    artifacts={"predictor": str(described), **{name: str(folder) for name, folder in named.items()}},
                     code_paths=[str(package)],
                     signature=mlflow.models.infer_signature(inputs, answer),
                     input_example=inputs,

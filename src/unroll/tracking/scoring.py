@@ -11,8 +11,8 @@ from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 
-from unroll.asking import load_panel
-from unroll.blend import read_calibration
+from unroll.models.ensemble import read_calibration
+from unroll.models.predictor import load_predictor
 
 
 class TextClassifier(PythonModel):
@@ -20,11 +20,11 @@ class TextClassifier(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the bundles."""
-        config = json.loads(Path(context.artifacts["panel"]).read_text(encoding="utf-8"))
+        config = json.loads(Path(context.artifacts["predictor"]).read_text(encoding="utf-8"))
         folders = {cell: [Path(context.artifacts[name]) for name in names] for cell, names in config["bundles"].items()}
         self.labels = config["labels"]
         calibration = read_calibration(config["calibration"], len(self.labels))
-        self.panel = load_panel(folders, config["weights"], self.labels, calibration)
+        self.predictor = load_predictor(folders, config["weights"], self.labels, calibration)
         torch.set_num_threads(1)  # matrices this small gain nothing from more, and requests come at once
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -38,7 +38,7 @@ class TextClassifier(PythonModel):
             if not isinstance(text, str) or not text.strip():
                 message = f"row {number}: text must be a string that is not empty, found {text!r}"
                 raise MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
-        probabilities = self.panel.predict(texts)  # (R, C)
+        probabilities = self.predictor.predict(texts)  # (R, C)
         best = probabilities.argmax(1)
         answer = pd.DataFrame({"label": [self.labels[number] for number in best], "probability": probabilities.max(1)})
         return answer.assign(**{f"p_{label}": probabilities[:, column] for column, label in enumerate(self.labels)})

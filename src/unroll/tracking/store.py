@@ -11,7 +11,7 @@ from pathlib import Path
 import filelock
 import mlflow
 
-from unroll.errors import UnrollError, warn
+from unroll.core.errors import UnrollError, warn
 from unroll.tracking.outbox import UNREACHABLE, send
 
 PATIENCE = 0.4  # seconds after Ctrl-C

@@ -22,7 +22,7 @@ BARS = {
     "score": "Score out of fold", "best_macro_f1": "Macro-F1 out of fold", "best_log_loss": "Log loss out of fold",
 }  # fmt: skip
 CURVES = {
-    "valid_accuracy": "Accuracy on the rows kept back", "valid_log_loss": "Log loss on the rows kept back",
+    "valid_accuracy": "Accuracy on the rows held out", "valid_log_loss": "Log loss on the rows held out",
     "loss": "Training loss",
 }  # fmt: skip
 

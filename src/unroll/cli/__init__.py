@@ -1,0 +1,1 @@
+"""Commands for people, one thin module each. They import late, so that --help answers at once."""

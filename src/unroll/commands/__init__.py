@@ -1,1 +1,0 @@
-"""Commands for people, one thin module each; cli.py names them and their options."""

@@ -1,0 +1,1 @@
+"""Settings, paths, errors and atomic files: what every package uses. Imports no other package of unroll."""

@@ -1,0 +1,1 @@
+"""Competitions as data: definitions, their files read into one table of rows, splits, the submission file."""

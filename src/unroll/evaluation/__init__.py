@@ -1,0 +1,1 @@
+"""How good predictions are: metrics, ensembling, significance, error analysis, the leaderboard estimate."""

@@ -1,0 +1,1 @@
+"""Kaggle's service: the client, downloads, submissions and their ledger. Imports kaggle."""

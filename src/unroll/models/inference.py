@@ -1,0 +1,29 @@
+"""Class probabilities of the spans of a corpus."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from unroll.text.batches import iterate_batches
+from unroll.text.corpus import Corpus
+from unroll.text.spans import Ints
+
+PREDICTION_BATCH = 256
+
+
+def predict(model: nn.Module, corpus: Corpus, sequences: Ints) -> npt.NDArray[np.float32]:
+    """Return the class probabilities of the sequences' spans, in the order of corpus.spans_of(sequences), (R, C)."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    spans, probabilities = [], []
+    with torch.inference_mode():
+        for batch in iterate_batches(corpus, sequences, PREDICTION_BATCH):
+            logits = model(batch.to(device))  # (R, C)
+            probabilities.append(logits.float().softmax(-1).cpu().numpy())
+            spans.append(batch.spans.numpy())
+    model.train(was_training)
+    order = np.empty(len(corpus.row_ids), dtype=np.int64)
+    order[np.concatenate(spans)] = np.arange(sum(map(len, spans)))
+    return np.concatenate(probabilities)[order[corpus.spans_of(sequences)]]

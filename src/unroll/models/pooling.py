@@ -1,0 +1,97 @@
+"""Span pooling: from the hidden states of a sequence to one vector a span."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from unroll.core.settings import Pooling
+
+
+def pool_spans(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, pooling: Sequence[Pooling]) -> Tensor:
+    """Pool each span's hidden states, all spans at once.
+
+    Args:
+        hidden: hidden states, (B, T, H).
+        sequence: which of the B sequences each span lies in, (R,).
+        start: first token of each span, (R,).
+        end: the token after the last one, (R,), larger than start.
+        pooling: what to take: the states at the first or the last token, their mean, their maximum.
+
+    Returns:
+        One block of H for each pooling, side by side, (R, P * H).
+    """
+    take = {"first": _first, "last": _last, "mean": _mean, "max": _max}
+    return torch.cat([take[kind](hidden, sequence, start, end) for kind in pooling], dim=1)
+
+
+def _gather(states: Tensor, sequence: Tensor, token: Tensor) -> Tensor:
+    """Return states[sequence, token], (R, H), for states (B, T, H); its gradient is a plain sum over rows."""
+    return states.flatten(0, 1).index_select(0, sequence * states.shape[1] + token)
+
+
+def _first(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    return _gather(hidden, sequence, start)
+
+
+def _last(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    return _gather(hidden, sequence, end - 1)
+
+
+def _mean(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Take the mean as the difference of two running sums, so that a long span costs what a short one does."""
+    sums = functional.pad(hidden.cumsum(1, dtype=_at_least_fp32(hidden)), (0, 0, 1, 0))  # (B, T + 1, H)
+    total = _gather(sums, sequence, end) - _gather(sums, sequence, start)  # (R, H)
+    return (total / (end - start)[:, None]).to(hidden.dtype)
+
+
+def _max(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    maxima: Tensor = _SpanMax.apply(hidden, sequence, start, end)  # type: ignore[no-untyped-call]
+    return maxima
+
+
+class _SpanMax(torch.autograd.Function):
+    """The maximum from a doubling table: any span is the union of two windows of a power of two tokens.
+
+    The table's row k holds the maximum over the 2^k tokens from each position on (Bender and Farach-Colton, 2000,
+    "The LCA problem revisited"). The gradient is written out, since autograd's own for `torch.maximum`, which shares it
+    between equal values, takes four times as long on a CPU; here the earlier of two equal values gets it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        batch, length, _ = hidden.shape
+        rows = [hidden]
+        while 2 ** len(rows) <= length:
+            below, step = rows[-1], 2 ** (len(rows) - 1)
+            rows.append(torch.cat([torch.maximum(below[:, :-step], below[:, step:]), below[:, -step:]], dim=1))
+        table = torch.stack(rows)  # (K, B, T, H)
+        level = torch.frexp((end - start).float()).exponent.long() - 1  # (R,), the whole part of log2
+        row = (level * batch + sequence) * length
+        left, right = row + start, row + end - 2**level  # (R,), the two windows' places in the flat table
+        flat = table.flatten(0, 2)  # (K * B * T, H)
+        ctx.save_for_backward(table, left, right)
+        return torch.maximum(flat.index_select(0, left), flat.index_select(0, right))  # (R, H)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        table, left, right = ctx.saved_tensors
+        flat, gradients = table.flatten(0, 2), torch.zeros_like(table)
+        is_left = flat.index_select(0, left) >= flat.index_select(0, right)  # (R, H)
+        to_left = gradient * is_left
+        gradients.flatten(0, 2).index_add_(0, left, to_left).index_add_(0, right, gradient - to_left)
+        for level in range(len(table) - 1, 0, -1):
+            step, below, above = 2 ** (level - 1), table[level - 1], gradients[level]
+            to_left = above[:, :-step] * (below[:, :-step] >= below[:, step:])
+            gradients[level - 1][:, step:] += above[:, :-step] - to_left
+            gradients[level - 1][:, :-step] += to_left
+            gradients[level - 1][:, -step:] += above[:, -step:]
+        return gradients[0], None, None, None
+
+
+def _at_least_fp32(hidden: Tensor) -> torch.dtype:
+    return torch.promote_types(hidden.dtype, torch.float32)

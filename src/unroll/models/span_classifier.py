@@ -1,0 +1,93 @@
+"""The one model: encode a sequence once, read out any span of it."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unroll.core.errors import UnrollError
+from unroll.core.settings import ModelConfig
+from unroll.models.dropout import Dropout
+from unroll.models.pooling import pool_spans
+from unroll.text.batches import Batch
+
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
+
+
+class SpanClassifier(nn.Module):
+    """Embed the tokens, run the recurrent layers, pool each span from the hidden states, name it with a linear layer.
+
+    Letters in the shapes: B sequences, T tokens each, E input size, D directions, H hidden size of one direction,
+    R spans, P poolings, C classes.
+    """
+
+    def __init__(self, cell: str, config: ModelConfig, tokens: int, classes: int) -> None:
+        """Build the layers.
+
+        Args:
+            cell: one of CELLS.
+            config: sizes, pooling and dropout.
+            tokens: size of the vocabulary.
+            classes: number of classes.
+
+        Raises:
+            UnrollError: the model has no head and its pooled size is not the number of classes.
+        """
+        super().__init__()
+        self.tokens = tokens
+        self.pooling = config.pooling
+        self.embedding = nn.Embedding(tokens, config.embedding) if config.embedding else None
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, std=0.1)
+        self.recurrent = CELLS[cell](
+            config.embedding or tokens,
+            config.hidden,
+            num_layers=config.layers,
+            batch_first=True,
+            dropout=config.layer_dropout if config.layers > 1 else 0.0,
+            bidirectional=config.bidirectional,
+        )
+        self.embedding_dropout = Dropout(config.embedding_dropout)
+        self.head_dropout = Dropout(config.head_dropout)
+        pooled = config.hidden * (2 if config.bidirectional else 1) * len(config.pooling)
+        if config.head == "none" and pooled != classes:
+            raise UnrollError(
+                f"model.head: none needs a pooled size of {classes}, the number of classes, found {pooled}"
+            )
+        self.head = make_head(config, pooled, classes)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the logits of the batch's spans, (R, C)."""
+        return self.read_out(self.encode(batch.tokens), batch)
+
+    def read_out(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Return the logits of the batch's spans, (R, C), from the last layer's states (B, T, D * H)."""
+        pooled = pool_spans(hidden, batch.sequence, batch.start, batch.end, self.pooling)  # (R, P * D * H)
+        logits: Tensor = self.head(self.head_dropout(pooled))  # (R, C)
+        return logits
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Return the hidden states of the last layer, (B, T, D * H), for token numbers (B, T)."""
+        hidden: Tensor = self.recurrent(self.embedding_dropout(self.embed(tokens)))[0]  # (B, T, D * H)
+        return hidden
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Return what the recurrent layers read, (B, T, E), for token numbers (B, T)."""
+        if self.embedding is None:
+            return functional.one_hot(tokens, self.tokens).to(self.recurrent.all_weights[0][0].dtype)
+        inputs: Tensor = self.embedding(tokens)
+        return inputs
+
+
+def make_head(config: ModelConfig, pooled: int, classes: int) -> nn.Module:
+    """Return what names a span, from its pooled states (R, pooled) to logits (R, C)."""
+    if config.head == "none":
+        return nn.Identity()
+    if config.head_hidden is None:
+        return nn.Linear(pooled, classes)
+    return nn.Sequential(
+        nn.Linear(pooled, config.head_hidden),
+        nn.ReLU(),
+        Dropout(config.head_dropout),
+        nn.Linear(config.head_hidden, classes),
+    )

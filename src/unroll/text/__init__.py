@@ -1,0 +1,1 @@
+"""From texts to arrays: tokenizers, vocabulary, pretrained vectors, ragged corpora, batches. Imports torchtext."""

@@ -1,0 +1,128 @@
+"""Ragged arrays: sequences of tokens, the spans in them and their labels, on disk, in memory and in batches.
+
+Nothing here is padded. Sequences lie end to end in one array, and a batch holds sequences of one length only, so that
+neither masks nor packed sequences are needed and a recurrent layer computes real tokens alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from unroll.core.errors import UnrollError
+from unroll.text.spans import Ints, Spans
+from unroll.text.vocabulary import TokenIds, Vocabulary
+
+TEST_FOLD = -1
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """S sequences with N tokens in all, and R spans in them, the spans of a sequence next to each other.
+
+    Attributes:
+        tokens: the sequences' tokens end to end, (N,) int32.
+        offsets: where each sequence begins in `tokens`, and N at the end, (S + 1,).
+        folds: fold of each sequence, -1 in the test part, (S,).
+        span_offsets: where each sequence's spans begin, and R at the end, (S + 1,).
+        starts: first token of each span, counted from its sequence's beginning, (R,).
+        ends: the token after the last one of each span, counted likewise, (R,).
+        labels: class of each span, -1 where it is not known, (R,).
+        row_ids: which row of the task each span answers, (R,).
+    """
+
+    tokens: TokenIds
+    offsets: Ints
+    folds: Ints
+    span_offsets: Ints
+    starts: Ints
+    ends: Ints
+    labels: Ints
+    row_ids: Ints
+
+    def __post_init__(self) -> None:
+        """Check that the arrays fit each other.
+
+        Raises:
+            ValueError: they do not.
+        """
+        per_span = {len(self.starts), len(self.ends), len(self.labels), len(self.row_ids), int(self.span_offsets[-1])}
+        per_sequence = {len(self.folds), len(self.offsets) - 1, len(self.span_offsets) - 1}
+        if len(per_span) > 1 or len(per_sequence) > 1 or self.offsets[-1] != len(self.tokens):
+            raise ValueError("the corpus' arrays do not fit each other")
+
+    def __len__(self) -> int:
+        """Return the number of sequences."""
+        return len(self.folds)
+
+    def save(self, folder: Path) -> None:
+        """Write each array as `<name>.npy`, which can be memory-mapped."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for item in fields(self):
+            np.save(folder / f"{item.name}.npy", getattr(self, item.name))
+
+    def spans_of(self, sequences: Ints) -> Ints:
+        """Return the numbers of the spans that lie in the given sequences, in the order of the sequences."""
+        first, counts = self.span_offsets[sequences], np.diff(self.span_offsets)[sequences]
+        return _ranges(first, counts)
+
+    def tokens_of(self, sequences: Ints) -> TokenIds:
+        """Return the tokens of the given sequences end to end."""
+        return self.tokens[_ranges(self.offsets[sequences], np.diff(self.offsets)[sequences])]
+
+
+def load_corpus(folder: Path) -> Corpus:
+    """Open the arrays that Corpus.save wrote, memory-mapped and read-only.
+
+    Raises:
+        UnrollError: an array is missing or damaged, or the arrays do not fit each other.
+    """
+    arrays = {}
+    for item in fields(Corpus):
+        path = folder / f"{item.name}.npy"
+        try:
+            arrays[item.name] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UnrollError(f"{path}: not a whole array file ({error}); run the tokenize stage again") from None
+    try:
+        return Corpus(**arrays)
+    except ValueError as error:
+        raise UnrollError(f"{folder}: {error}; run the tokenize stage again") from None
+
+
+def build_corpus(
+    vocabulary: Vocabulary, sequences: Sequence[Sequence[str]], folds: Ints, spans: Spans, labels: Ints, row_ids: Ints
+) -> Corpus:
+    """Number the tokens of sequences and sort the spans by the sequence they lie in.
+
+    Args:
+        vocabulary: gives the numbers.
+        sequences: S token lists, none of them empty.
+        folds: of each sequence, (S,).
+        spans: one for each of the R rows.
+        labels: of each row, (R,).
+        row_ids: of each row, (R,).
+    """
+    order = np.argsort(spans.sequence, kind="stable")
+    return Corpus(
+        tokens=vocabulary.encode([token for sequence in sequences for token in sequence]),
+        offsets=_offsets(np.array([len(sequence) for sequence in sequences], dtype=np.int64)),
+        folds=folds,
+        span_offsets=_offsets(np.bincount(spans.sequence, minlength=len(sequences))),
+        starts=spans.start[order],
+        ends=spans.end[order],
+        labels=labels[order],
+        row_ids=row_ids[order],
+    )
+
+
+def _offsets(counts: Ints) -> Ints:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def _ranges(first: Ints, counts: Ints) -> Ints:
+    """Return first[0], first[0] + 1, … (counts[0] numbers), first[1], … end to end."""
+    begins = np.cumsum(counts) - counts
+    numbers: Ints = np.arange(counts.sum()) + np.repeat(first - begins, counts)
+    return numbers

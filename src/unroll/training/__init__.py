@@ -1,0 +1,1 @@
+"""How models learn: fit(), losses, cross-validation, parallel trainings, torchrun, checkpoints, the lessons."""

@@ -1,0 +1,126 @@
+"""What a training lowers: the spans' cross-entropy and, where it is wanted, that of the words beside each word."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unroll.core.errors import UnrollError
+from unroll.core.settings import TrainConfig
+from unroll.data.competition import UNLABELLED
+from unroll.models.span_classifier import SpanClassifier
+from unroll.text.batches import Batch
+from unroll.text.vocabulary import UNKNOWN_ID
+
+NUM_SAMPLED = 512
+
+
+@dataclass(frozen=True)
+class BatchTotals:
+    """How many labelled spans and sequences the whole batch has that a part of it is learned for."""
+
+    labelled: float
+    sequences: float
+
+
+class Objective(nn.Module):
+    """A model and its loss, so that a part of a batch gives just its share of the loss of the whole."""
+
+    def __init__(self, model: SpanClassifier, config: TrainConfig, counts: Tensor) -> None:
+        """Set what is to be lowered.
+
+        Args:
+            model: the one that learns.
+            config: the recipe.
+            counts: how often each token is read in an epoch, (V,).
+        """
+        super().__init__()
+        self.model = model
+        self.label_smoothing = config.label_smoothing
+        self.language_model_weight = config.language_model
+        self.language_model = LanguageModel(model, counts) if config.language_model else None
+
+    def forward(self, batch: Batch, totals: BatchTotals) -> tuple[Tensor, Tensor]:
+        """Return the loss to be lowered, and how much of it the labels are alone, both in nats a span of the whole."""
+        hidden = self.model.encode(batch.tokens)  # (B, T, D * H)
+        logits = self.model.read_out(hidden, batch)  # (R, C)
+        labelled = int((batch.labels != UNLABELLED).sum())
+        if labelled:
+            loss = functional.cross_entropy(
+                logits.float(), batch.labels, ignore_index=UNLABELLED, label_smoothing=self.label_smoothing
+            )
+        else:
+            loss = logits.sum() * 0  # all processes have to have a gradient of all weights
+        loss = loss * (labelled / totals.labelled) if labelled != totals.labelled else loss
+        if self.language_model is None:
+            return loss, loss.detach()
+        weight = self.language_model_weight * len(batch.tokens) / totals.sequences
+        return loss + weight * self.language_model(hidden, batch.tokens), loss.detach()
+
+
+class LanguageModel(nn.Module):
+    """Reads the next word from a recurrent layer's states, and from those that read backward the one before.
+
+    It is an auxiliary task for the layer below, and no part of the model that is kept (Rei, 2017, "Semi-supervised
+    multitask learning for sequence labeling"). The words' own embeddings are the weights of its softmax. Over a large
+    vocabulary that is sampled: the sum is estimated from NUM_SAMPLED words, drawn by their counts to the power of 0.75
+    (Jean et al., 2015, "On using very large target vocabulary for neural machine translation").
+    """
+
+    def __init__(self, model: SpanClassifier, counts: Tensor) -> None:
+        """Build the layers between the states and the embedding.
+
+        Args:
+            model: has an embedding, and one recurrent layer or one direction.
+            counts: how often each token is read in an epoch, (V,).
+
+        Raises:
+            UnrollError: the model has no embedding.
+        """
+        super().__init__()
+        if model.embedding is None:
+            raise UnrollError("a language model needs words that are embedded; set model.embedding")
+        self.words = [model.embedding]  # in a list, the weights are the model's alone
+        directions = 2 if model.recurrent.bidirectional else 1
+        size = model.embedding.embedding_dim
+        self.projections = nn.ModuleList(nn.Linear(model.recurrent.hidden_size, size) for _ in range(directions))
+        self.is_sampled = len(counts) > NUM_SAMPLED
+        proposal = counts.float() ** 0.75
+        proposal[UNKNOWN_ID] = 0
+        self.register_buffer("proposal", proposal / proposal.sum())
+        self.proposal: Tensor
+
+    def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Return the loss in nats a place where a word has a neighbour, both directions together, a scalar.
+
+        Args:
+            hidden: states of the layer, (B, T, D * H).
+            tokens: the words, (B, T); unknown ones are not predicted.
+        """
+        states = hidden.chunk(len(self.projections), dim=2)
+        neighbours = [(states[0][:, :-1], tokens[:, 1:]), (states[-1][:, 1:], tokens[:, :-1])]
+        queries, targets = [], []
+        for projection, (state, target) in zip(self.projections, neighbours, strict=False):
+            known = target != UNKNOWN_ID
+            queries.append(projection(state)[known])
+            targets.append(target[known])
+        loss = self._sampled_loss if self.is_sampled else self._full_loss
+        return loss(torch.cat(queries), torch.cat(targets)) / max(1, tokens[:, 1:].numel())
+
+    def _full_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed cross-entropy of the targets, (N,), by queries (N, E), over the vocabulary."""
+        logits = (queries @ self.words[0].weight.T).float()  # (N, V)
+        logits[:, UNKNOWN_ID] = float("-inf")
+        return functional.cross_entropy(logits, targets, reduction="sum")
+
+    def _sampled_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
+        """Return an estimate of it, the vocabulary but for the target stood for by words drawn at random."""
+        sampled = torch.multinomial(self.proposal, NUM_SAMPLED, replacement=True)  # (K,)
+        # Not by an index: its gradient, that of a word that comes twice, is summed in an order that threads decide.
+        vectors = self.words[0](torch.cat([targets, sampled]))  # (N + K, E)
+        positive = (queries * vectors[: len(targets)]).sum(1)  # (N,)
+        negative = queries @ vectors[len(targets) :].T - (NUM_SAMPLED * self.proposal[sampled]).log()  # (N, K)
+        negative = negative.masked_fill(targets[:, None] == sampled, float("-inf"))
+        logits = torch.cat([positive[:, None], negative], dim=1).float()  # (N, 1 + K)
+        return functional.cross_entropy(logits, torch.zeros_like(targets), reduction="sum")

@@ -1,0 +1,1 @@
+"""Sweeps over settings. Imports ray and optuna, which are optional."""
