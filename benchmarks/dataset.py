@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from definitions import load_task
+from tests.support.definitions import load_task
 from unroll.core.settings import TaskConfig, TextConfig
 from unroll.data.rows import read_rows
 from unroll.text.corpus import TEST_FOLD, Corpus, build_corpus

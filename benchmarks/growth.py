@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from definitions import load_task
+from tests.support.definitions import load_task
 from unroll.data.rows import TEST, TRAIN, read_rows
 
 TASK = load_task("sentiment")

@@ -17,8 +17,8 @@ import yaml
 from accelerate.state import AcceleratorState
 from hypothesis import settings
 
-from project import Project, copy_project, make_small
-from served import Served, serve_files
+from tests.support.project import Project, copy_project, make_small
+from tests.support.served import Served, serve_files
 from unroll.core.params import parse_config, read_config
 from unroll.core.settings import Config, ModelConfig, TaskConfig, TrainConfig
 from unroll.text.corpus import Corpus, build_corpus

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from imports import SOURCE, all_modules, direct_imports, import_closure, imported_names
+from tests.support.imports import SOURCE, all_modules, direct_imports, import_closure, imported_names
 from unroll.core.settings import CellName, Config
 from unroll.models.span_classifier import CELLS
 

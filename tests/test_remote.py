@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from project import Project
+from tests.support.project import Project
 
 pytestmark = [
     pytest.mark.slow,

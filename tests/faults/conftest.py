@@ -9,7 +9,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from project import Project, copy_project, make_small
+from tests.support.project import Project, copy_project, make_small
 
 Tell = Callable[[str, str], None]
 INJECTED = Path(__file__).parent / "injected"

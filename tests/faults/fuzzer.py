@@ -14,7 +14,7 @@ with atheris.instrument_imports(
     from unroll.text.vectors import load_vectors
     from unroll.text.vocabulary import build_vocabulary
 
-from faults.fuzz import check_texts
+from tests.faults.fuzz import check_texts
 from unroll.core.errors import UnrollError
 
 FOLDER = Path.cwd() / "read"

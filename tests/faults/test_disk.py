@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.conftest import Tell, models, read_only, small_disk, told, train
-from project import Project
+from tests.faults.conftest import Tell, models, read_only, small_disk, told, train
+from tests.support.project import Project
 
 pytestmark = pytest.mark.slow
 

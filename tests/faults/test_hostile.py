@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from definitions import load_task
-from faults.conftest import Tell
-from faults.fuzz import check_table, check_texts, contents, pieces, refuses, texts, zipped
-from imports import SOURCE
+from tests.faults.conftest import Tell
+from tests.faults.fuzz import check_table, check_texts, contents, pieces, refuses, texts, zipped
+from tests.support.definitions import load_task
+from tests.support.imports import SOURCE
 from unroll.core.errors import UnrollError
 from unroll.core.settings import ModelConfig, TextConfig
 from unroll.data.rows import read_raw_text

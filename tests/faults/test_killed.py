@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.conftest import INJECTED, Tell, models, train
-from project import Project
+from tests.faults.conftest import INJECTED, Tell, models, train
+from tests.support.project import Project
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from faults.conftest import Tell, models
-from faults.test_store import mlflow_server, runs
-from project import Project
+from tests.faults.conftest import Tell, models
+from tests.faults.test_store import mlflow_server, runs
+from tests.support.project import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 

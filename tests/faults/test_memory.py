@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from faults.conftest import Tell
-from project import ROOT
+from tests.faults.conftest import Tell
+from tests.support.project import ROOT
 
 PROGRAM = """
 import resource, sys

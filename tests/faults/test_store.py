@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.conftest import Tell, models, told, train
-from project import Project
+from tests.faults.conftest import Tell, models, told, train
+from tests.support.project import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from project import Project
+from tests.support.project import Project
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from unroll.core.errors import UnrollError
 from unroll.core.params import read_config
 from unroll.core.settings import Config
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 Change = Callable[[str, object], Config]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from definitions import load_task
+from tests.support.definitions import load_task
 from unroll.core.errors import UnrollError
 from unroll.data.rows import TEST, TRAIN, read_rows, read_sample_submission
 
@@ -60,7 +60,7 @@ def test_the_sample_submissions_order_is_kept(raw: Path) -> None:
 
 
 def test_no_group_crosses_folds_on_the_sample() -> None:
-    folder = Path(__file__).parents[1] / "data/sample"
+    folder = Path(__file__).parents[2] / "data/sample"
     for task, share in ((SENTIMENT, 0.0), (SURNAMES, 0.1)):
         rows = read_rows(task, folder / task.folder, folds=5, test_share=share, seed=1)
         assert (rows.groupby("group")["fold"].nunique() == 1).all()

@@ -4,7 +4,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[1] / "src"
+SOURCE = Path(__file__).parents[2] / "src"
 
 
 def all_modules() -> dict[str, Path]:

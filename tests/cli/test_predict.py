@@ -18,8 +18,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from definitions import load_task
-from project import ROOT, Project
+from tests.support.definitions import load_task
+from tests.support.project import ROOT, Project
 from unroll import tracking
 from unroll.cli.predict import find_file, find_predictor, shown, signed_bar
 from unroll.core.errors import UnrollError
@@ -87,6 +87,7 @@ def project(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Project
         (folder / "data/ensemble" / task).mkdir(parents=True)
         content = json.dumps({"nested": True, "weights": WEIGHTS, "calibration": None})
         (folder / "data/ensemble" / task / "weights.json").write_text(content)
+    shutil.copytree(ROOT / "competitions", folder / "competitions")
     return Project(folder)
 
 
@@ -259,7 +260,7 @@ def test_without_models_it_says_how_to_make_them(tmp_path: Path) -> None:
 
 def test_the_lesson_is_no_task_to_ask() -> None:
     for name in ("hello", "nope"):
-        with pytest.raises(UnrollError, match=f"task '{name}': no file src/unroll/tasks/{name}.py defines it as TASK"):
+        with pytest.raises(UnrollError, match=f"{name}.yaml: no such file, so there is no task '{name}'"):
             load_task(name)
 
 

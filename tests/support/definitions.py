@@ -4,7 +4,7 @@ from pathlib import Path
 
 from unroll.data.competition import Competition, load_competition
 
-FOLDER = Path(__file__).parents[1] / "competitions"
+FOLDER = Path(__file__).parents[2] / "competitions"
 
 
 def load_task(name: str) -> Competition:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_service import SLUG, TOKEN, Fault, Service, serve, the_port, zip_folder
+from tests.support.kaggle_service import SLUG, TOKEN, Fault, Service, serve, the_port, zip_folder
 from unroll.kaggle import client as kaggle
 
-SAMPLE = Path(__file__).parents[1] / "data/sample" / SLUG
+SAMPLE = Path(__file__).parents[2] / "data/sample" / SLUG
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def service() -> Iterator[Service]:
 
 def download(home: Path, token: str | None = TOKEN, slug: str = SLUG) -> subprocess.CompletedProcess[str]:
     code = (
-        "from pathlib import Path; from unroll import kaggle; from unroll.core.errors import run_program\n"
+        "from pathlib import Path\nfrom unroll.kaggle import client as kaggle\nfrom unroll.core.errors import run_program\n"
         f"run_program(lambda: kaggle.download_competition({slug!r}, Path('cache')))"
     )
     hidden = ("KAGGLE_", "HTTP", "http")
@@ -183,7 +183,7 @@ def test_a_token_in_a_file_is_found_and_nobody_is_asked(tmp_path: Path) -> None:
         "import socket\n"
         "def refuse(*arguments, **options): raise AssertionError('asked the network')\n"
         "socket.create_connection = socket.getaddrinfo = refuse\n"
-        "from unroll import kaggle; print(kaggle.find_credential())"
+        "from unroll.kaggle import client as kaggle; print(kaggle.find_credential())"
     )
     done = in_process(code, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -196,7 +196,7 @@ def test_a_credential_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> Non
     (tmp_path / ".kaggle").mkdir()
     (tmp_path / ".kaggle/access_token").write_bytes(TOKEN.encode("utf-16"))
     code = (
-        "from unroll import kaggle; from unroll.core.errors import run_program\n"
+        "from unroll.kaggle import client as kaggle; from unroll.core.errors import run_program\n"
         "run_program(lambda: print(kaggle.find_credential()))"
     )
     done = in_process(code, tmp_path)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from kaggle_service import SLUG, TOKEN, Fault, Service, serve, zip_folder
-from project import Project
+from tests.support.kaggle_service import SLUG, TOKEN, Fault, Service, serve, zip_folder
+from tests.support.project import Project
 from unroll.kaggle.ledger import COLUMNS
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from project import Project
+from tests.support.project import Project
 
 pytestmark = pytest.mark.slow
 needs_ray = pytest.mark.skipif(

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from definitions import load_task
+from tests.support.definitions import load_task
 from unroll.core.errors import UnrollError
 from unroll.data.submission import make_submission
 

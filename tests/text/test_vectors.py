@@ -12,7 +12,7 @@ from typing import IO
 import numpy as np
 import pytest
 
-from served import Served
+from tests.support.served import Served
 from unroll.core.errors import UnrollError
 from unroll.text import lexicons as vectors
 from unroll.text.lexicons import (

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from project import Project
+from tests.support.project import Project
 from unroll.models.span_classifier import CELLS
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from definitions import load_task
+from tests.support.definitions import load_task
 from unroll.core.settings import Config, ModelConfig, TrainConfig
 from unroll.data.rows import TRAIN, read_rows
 from unroll.models.bundle import Bundle, load_bundle, save_bundle
@@ -23,7 +23,7 @@ from unroll.training.fit import fit
 from unroll.training.hihell import LETTERS
 from unroll.training.lessons import make_hello_corpus
 
-SAMPLE = Path(__file__).parents[1] / "data/sample"
+SAMPLE = Path(__file__).parents[2] / "data/sample"
 KINDS = ("hello", "surnames", "sentiment phrase", "sentiment sentence", "sentiment hidden layer")
 
 

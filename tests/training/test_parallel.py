@@ -15,7 +15,7 @@ import joblib
 import psutil
 import pytest
 
-from project import Project
+from tests.support.project import Project
 from unroll.core.errors import UnrollError
 from unroll.training import parallel as sidebyside
 from unroll.training.parallel import count_jobs

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from project import Project
+from tests.support.project import Project
 from unroll.cli.compare import chance
 
 pytestmark = pytest.mark.slow

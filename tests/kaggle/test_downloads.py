@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from definitions import load_task
-from served import Served
+from tests.support.definitions import load_task
+from tests.support.served import Served
 from unroll.core.errors import UnrollError
 from unroll.core.files import sha256_of_file
 from unroll.core.settings import DataConfig
 from unroll.data.competition import Archive
 from unroll.kaggle.downloads import copy_local, fetch, write_source_record
 
-SAMPLE = Path(__file__).parents[1] / "data/sample"
+SAMPLE = Path(__file__).parents[2] / "data/sample"
 SENTIMENT, SURNAMES = load_task("sentiment"), load_task("surnames")
 assert SURNAMES.archive is not None
 ROWS = SURNAMES.archive.rows or {}

@@ -8,11 +8,11 @@ import pytest
 from selenium.webdriver.chromium.webdriver import ChromiumDriver as WebDriver
 from selenium.webdriver.common.by import By
 
-from browser import DESKTOP, PHONE, find_faults, open_browser, read_axe, read_console
-from project import Project
+from tests.support.browser import DESKTOP, PHONE, find_faults, open_browser, read_axe, read_console
+from tests.support.project import Project
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from definitions import load_task
+from tests.support.definitions import load_task
 from unroll.core.errors import UnrollError
 from unroll.core.settings import Config, TextConfig
 from unroll.data import rows
@@ -22,7 +22,7 @@ from unroll.text.corpus_writer import ArrayFile, draft_corpus, find_last_rows, f
 from unroll.text.spans import cut_rows
 from unroll.text.vocabulary import UNKNOWN_ID, build_vocabulary, number_tokens
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SENTIMENT = load_task("sentiment")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from definitions import load_task
+from tests.support.definitions import load_task
 from unroll.core.errors import UnrollError
 from unroll.core.settings import TaskConfig, TrainConfig
 from unroll.text.corpus import Corpus

@@ -11,7 +11,7 @@ import torch
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from definitions import load_task
+from tests.support.definitions import load_task
 from unroll.core.settings import Config
 from unroll.data.rows import TRAIN, read_rows
 from unroll.models.span_classifier import SpanClassifier
@@ -21,7 +21,7 @@ from unroll.text.tokenizer import get_tokenizer
 from unroll.text.vocabulary import build_vocabulary
 from unroll.training.fit import fit
 
-SAMPLE = Path(__file__).parents[1] / "data/sample"
+SAMPLE = Path(__file__).parents[2] / "data/sample"
 TASK = load_task("sentiment")
 
 

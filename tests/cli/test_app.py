@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from project import ROOT, Project, copy_project
+from tests.support.project import ROOT, Project, copy_project
 from unroll.cli.app import app
 
 COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback]

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from project import Project
+from tests.support.project import Project
 from unroll.core.errors import UnrollError
 from unroll.core.settings import ModelConfig
 from unroll.models.inference import predict

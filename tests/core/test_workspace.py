@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from project import ROOT
+from tests.support.project import ROOT
 from unroll.core.errors import UnrollError
 from unroll.core.params import read_config
 from unroll.core.workspace import check_repository, choose_profile, set_params

@@ -1,0 +1,1 @@
+"""What tests share: projects to run, servers, and the project's own definitions."""
