@@ -217,4 +217,4 @@ def test_the_best_model_is_champion_until_a_better_one_comes(small_project: Proj
             assert ", no longer version 1: accuracy 0." in line
             assert (number, versions) == ("3", "3")
             assert float(score) > before
-        assert "rows that both answered out of fold" in line
+        assert "out-of-fold rows of both" in line

@@ -1,4 +1,4 @@
-"""Which rows two models share, where they differ, and which of them becomes champion."""
+"""Rows that models share, where their predictions differ, and which model is promoted."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unroll.evaluation.comparison import find_disagreement, join_answers, score_answers, shared_rows
+from unroll.evaluation.comparison import find_disagreement, join_predictions, score_predictions, shared_rows
 from unroll.evaluation.promotion import choose_best, decide
 
 LABELS = ("x", "y")
 
 
 def table(rows: Sequence[tuple[int, str, str, int, float]]) -> pd.DataFrame:
-    """Answers from row id, group, text, label and the probability of the second class."""
+    """Predictions from row id, group, text, label and the probability of the second class."""
     made = pd.DataFrame(rows, columns=["row_id", "group", "text", "label", "y"])
     return made.assign(x=1 - made["y"])
 
@@ -47,9 +47,9 @@ def test_three_tables_share_what_stands_in_all_of_them() -> None:
     assert [rows.tolist() for rows in found] == [[1, 2], [0, 1], [1, 2]]
 
 
-def test_answers_are_joined_to_their_rows() -> None:
+def test_predictions_are_joined_to_their_rows() -> None:
     rows = FIRST[["row_id", "group", "text", "label"]].iloc[::-1]
-    joined = join_answers(FIRST[["row_id", "x", "y"]], rows)
+    joined = join_predictions(FIRST[["row_id", "x", "y"]], rows)
     pd.testing.assert_frame_equal(joined[FIRST.columns], FIRST)
 
 
@@ -66,7 +66,7 @@ def test_where_two_models_differ() -> None:
 
 
 def test_scores_are_those_of_the_definition() -> None:
-    scores = score_answers(FIRST, LABELS)
+    scores = score_predictions(FIRST, LABELS)
     assert scores["accuracy"] == 0.5
     assert scores["group_accuracy"] == 0.5
     assert scores["log_loss"] == pytest.approx(-np.log([0.9, 0.8, 0.4, 0.3]).mean())
@@ -77,31 +77,34 @@ def test_the_ensemble_is_best_where_it_is_as_good() -> None:
     assert choose_best({"LSTM": 0.8, "ensemble": 0.7}) == "LSTM"
 
 
-def judge(new: pd.DataFrame, old: pd.DataFrame | None, outgrown: bool = False) -> tuple[bool, str]:
-    decision = decide(new, old, LABELS, "accuracy", by_id=True, outgrown=outgrown)
-    return decision.moved, decision.why
+def decide_on(new: pd.DataFrame, old: pd.DataFrame | None, old_is_sample: bool = False) -> tuple[bool, str]:
+    decision = decide(new, old, LABELS, "accuracy", by_id=True, old_is_sample=old_is_sample)
+    return decision.promote, decision.why
 
 
 def test_a_champion_goes_to_a_better_one_on_the_rows_of_both() -> None:
     better = FIRST.assign(y=[0.9, 0.2, 0.6, 0.7]).assign(x=[0.1, 0.8, 0.4, 0.3])
-    assert judge(better, FIRST) == (
-        True, "accuracy 0.7500 against 0.5000 on the 4 rows that both answered out of fold"
+    assert decide_on(better, FIRST) == (
+        True, "accuracy 0.7500 against 0.5000 on the 4 out-of-fold rows of both"
     )  # fmt: skip
-    assert not judge(FIRST, better)[0]
-    assert not judge(FIRST, FIRST)[0], "as good is not better"
+    assert not decide_on(FIRST, better)[0]
+    assert not decide_on(FIRST, FIRST)[0], "as good is not better"
     # On its own rows the new one has all right; on the rows of both it is no better.
     more = pd.concat([FIRST, better.iloc[:3].assign(row_id=[7, 8, 9])], ignore_index=True)
-    assert judge(more, FIRST) == (False, "accuracy 0.5000 against 0.5000 on the 4 rows that both answered out of fold")
+    assert decide_on(more, FIRST) == (False, "accuracy 0.5000 against 0.5000 on the 4 out-of-fold rows of both")
 
 
 def test_a_champion_stays_where_scores_do_not_compare() -> None:
     other = FIRST.assign(row_id=[11, 12, 13, 4])
-    moved, why = judge(other, FIRST)
+    moved, why = decide_on(other, FIRST)
     assert not moved
-    assert "the two share 1 of 4 judged rows" in why
-    assert judge(FIRST, None)[0] is False
-    assert judge(FIRST, FIRST.drop(columns="x"))[0] is False
+    assert "the two share 1 of 4 out-of-fold rows" in why
+    assert decide_on(FIRST, None)[0] is False
+    assert decide_on(FIRST, FIRST.drop(columns="x"))[0] is False
 
 
 def test_a_champion_of_the_sample_goes_to_any_model_of_real_data() -> None:
-    assert judge(FIRST, FIRST, outgrown=True) == (True, "the champion learned from the sample, this one did not")
+    assert decide_on(FIRST, FIRST, old_is_sample=True) == (
+        True,
+        "the champion was trained on the sample, this model was not",
+    )

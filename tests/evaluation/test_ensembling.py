@@ -6,8 +6,12 @@ import pytest
 from unroll.core.errors import UnrollError
 from unroll.data.known_labels import find_known_labels
 from unroll.evaluation.ensembling import ensemble_out_of_fold, fit_calibration, fit_weights
-from unroll.evaluation.metrics import log_loss
+from unroll.evaluation.metrics import score
 from unroll.models.ensemble import Ensemble, load_ensemble, mix, save_ensemble
+
+
+def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    return score(probabilities, labels)["log_loss"]
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def test_weights_are_a_mixture_that_no_other_mixture_beats(models: tuple[np.ndar
 
 
 @pytest.mark.parametrize("calibrate", [False, True])
-def test_a_fold_is_judged_by_a_ensemble_that_its_own_labels_did_not_touch(
+def test_each_fold_is_predicted_by_an_ensemble_fitted_without_its_labels(
     models: tuple[np.ndarray, np.ndarray, np.ndarray], calibrate: bool
 ) -> None:
     stacked, labels, folds = models
@@ -83,7 +87,7 @@ def test_nothing_is_calibrated_where_a_class_has_no_row() -> None:
     assert fit_calibration(np.full((4, 3), 1 / 3), np.ones(4, int), np.array([0, 1, 0, 1])) is None
 
 
-def test_a_ensemble_is_read_as_it_was_written(
+def test_an_ensemble_is_read_as_it_was_written(
     models: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
     stacked, labels, folds = models

@@ -17,8 +17,14 @@ from unroll.core.errors import UnrollError
 from unroll.core.files import read_json, sha256_of
 from unroll.core.settings import CellName
 from unroll.data.competition import Competition, load_competition
-from unroll.evaluation.comparison import Disagreement, find_disagreement, join_answers, score_answers, shared_rows
-from unroll.evaluation.significance import CERTAINTY, DRAWS
+from unroll.evaluation.comparison import (
+    Disagreement,
+    find_disagreement,
+    join_predictions,
+    score_predictions,
+    shared_rows,
+)
+from unroll.evaluation.significance import CONFIDENCE, DRAWS
 
 ENSEMBLE = "ensemble"
 SEED = 1
@@ -80,7 +86,7 @@ def compare(named: Sequence[str], *, as_json: bool) -> None:
             "another split, and scores on other rows do not compare"
         )
     tables = [side.answers.iloc[rows].reset_index(drop=True) for side, rows in zip(sides, places, strict=True)]
-    scores = [score_answers(table, labels) for table in tables]
+    scores = [score_predictions(table, labels) for table in tables]
     found = [find_disagreement(tables[0], table, labels, examples=EXAMPLES, seed=SEED) for table in tables[1:]]
     if as_json:
         typer.echo(json.dumps(as_content(task, sides, scores, found, len(tables[0])), indent=2, ensure_ascii=False))
@@ -141,7 +147,7 @@ def read_here(task_name: str, cell: str, digest: str) -> pd.DataFrame | None:
     file, rows = folder / "out_of_fold.parquet", paths.rows(task_name)
     if not digest or digest != digest_here(task_name, cell) or not file.is_file() or not rows.is_file():
         return None
-    return join_answers(pd.read_parquet(file), pd.read_parquet(rows))
+    return join_predictions(pd.read_parquet(file), pd.read_parquet(rows))
 
 
 def differing_settings(sides: Sequence[Side]) -> dict[str, list[str]]:
@@ -163,7 +169,7 @@ def table_lines(task: Competition, sides: Sequence[Side], scores: Sequence[dict[
     for key, title in SCORES.items():
         rows.append((title.format(group=task.group_name), [f"{score[key]:.4f}" for score in scores]))
     if any(len(side.answers) != shared for side in sides):
-        own = [score_answers(side.answers, task.labels)["accuracy"] for side in sides]
+        own = [score_predictions(side.answers, task.labels)["accuracy"] for side in sides]
         rows.append(("accuracy on all its own rows", [f"{value:.4f}" for value in own]))
     rows += list(differing_settings(sides).items())
     widths = [max(len(row[column]) for _, row in rows) for column in range(len(sides))]
@@ -212,14 +218,14 @@ def verdict_lines(task: Competition, letter: str, found: Disagreement, compariso
         f"Is one better? {first}",
         f"  If both were equally good, chance would give a difference as large {chance(difference.p_value)}",
         f"  (McNemar's exact test, p = {difference.p_value:.2g}; it takes every row for itself).",
-        f"  On other rows of this kind, {CERTAINTY:.0%} sure, it lies between {low:+.2f} and {high:+.2f} points",
+        f"  On other rows of this kind, {CONFIDENCE:.0%} sure, it lies between {low:+.2f} and {high:+.2f} points",
         f"  ({DRAWS:,} draws of {difference.groups:,} {task.group_name}s, each with all its rows: they go together).",
     ]
     if difference.is_clear:
         lines.append(f"So: {better} is better on rows of this kind.")
         if comparisons > 1:
             lines.append(f"  Of {comparisons} comparisons, about one in twenty is clear by chance alone.")
-    elif difference.p_value < 1 - CERTAINTY:
+    elif difference.p_value < 1 - CONFIDENCE:
         lines.append("So: no clear difference; the first test forgets that rows go together.")
     else:
         lines.append("So: no clear difference.")

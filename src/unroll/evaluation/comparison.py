@@ -1,119 +1,100 @@
-"""Two or more models side by side, on the rows that all of them answered out of fold.
+"""Two or more models compared on the rows that all of them predicted out of fold.
 
-A table of answers has the columns row_id, fold, group, text, label (the class that is right) and, for each label, its
-probability; one row for each row answered.
+A table of predictions has the columns row_id, fold, group, text, label (number of the true class) and, for each label,
+its probability; one line for each row.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from unroll.evaluation.metrics import group_accuracy, score
-from unroll.evaluation.significance import Difference, compare_right
-
-Ints = npt.NDArray[np.int64]
+from unroll.evaluation.significance import Difference, compare_accuracy
 
 
-def join_answers(answers: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return row ids, folds and probabilities as a table of answers, given the task's table of rows."""
-    return answers.join(rows.set_index("row_id")[["group", "text", "label"]], on="row_id")
+def join_predictions(predictions: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return row ids, folds and probabilities as a table of predictions, given the task's table of rows."""
+    return predictions.join(rows.set_index("row_id")[["group", "text", "label"]], on="row_id")
 
 
-def shared_rows(tables: Sequence[pd.DataFrame], *, by_id: bool) -> list[Ints]:
-    """Find the rows that stand in all tables of answers: same group, text and label, and the same id.
+def shared_rows(tables: Sequence[pd.DataFrame], *, by_id: bool) -> list[npt.NDArray[np.int64]]:
+    """Find the rows that all tables of predictions have: same group, text and label, and the same id.
 
     Args:
-        tables: of answers.
-        by_id: ids come with the data; otherwise they are only places in a file, which a new line moves, and rows that
-            are alike are told apart by their order.
+        tables: of predictions.
+        by_id: whether ids come with the data. Otherwise they are positions in a file, which an added line shifts, and
+            rows that are alike are matched in their order.
 
     Returns:
-        For each table the places of the R shared rows in it, all in one order, (R,).
+        For each table the positions of the R shared rows in it, all in the same order, (R,).
     """
     keys = []
     for table in tables:
-        columns = {name: table[name].to_numpy() for name in ("group", "text", "label")}
-        likes = pd.DataFrame(columns)
-        more = table["row_id"].to_numpy() if by_id else likes.groupby(list(columns)).cumcount().to_numpy()
-        keys.append(pd.MultiIndex.from_frame(likes.assign(more=more)))
+        columns = table[["group", "text", "label"]]
+        number = table["row_id"] if by_id else columns.groupby(list(columns)).cumcount()
+        keys.append(pd.MultiIndex.from_frame(columns.assign(number=number)))
     shared = reduce(lambda left, right: left[left.isin(right)], keys)
     return [np.asarray(key.get_indexer(shared), dtype=np.int64) for key in keys]
 
 
-def score_answers(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, float]:
-    """Return accuracy, macro-F1, log loss and the accuracy by group of a table of answers."""
+def score_predictions(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, float]:
+    """Return accuracy, macro-F1, log loss and group accuracy of a table of predictions."""
     probabilities, truth = table[list(labels)].to_numpy(np.float64), table["label"].to_numpy()
-    by_group = group_accuracy(probabilities, truth, table["group"].to_numpy(object).astype(str))
+    by_group = group_accuracy(probabilities, truth, table["group"].to_numpy(object))
     return {**score(probabilities, truth), "group_accuracy": by_group}
 
 
 @dataclass(frozen=True)
-class Example:
-    """A row that two models answer differently: its text, the right class, and their answers."""
-
-    text: str
-    label: int
-    first: int
-    second: int
-
-
-@dataclass(frozen=True)
 class Disagreement:
-    """Where two models answer differently.
+    """Where two models predict differently.
 
     Attributes:
-        rows: on how many rows.
-        only_first: how many of them the first one has right.
-        only_second: how many of them the second one has right.
-        pairs: how often each pair of answers is given, first model's class first; the most frequent ones first.
-        examples: rows where one of them is right, each with a text of its own, the ones they are surest of first.
-        difference: of the second one's accuracy from the first one's.
+        rows: how many rows.
+        only_first: how many of them the first model alone has correct.
+        only_second: how many of them the second model alone has correct.
+        pairs: first model's class, second model's class and how often, the most frequent first.
+        examples: rows where one of them is correct, each with text, label, first and second (the two predictions); of
+            different texts, those where both are most confident first.
+        difference: of the two accuracies.
     """
 
     rows: int
     only_first: int
     only_second: int
     pairs: list[tuple[int, int, int]]
-    examples: list[Example]
+    examples: list[Any]
     difference: Difference
 
 
 def find_disagreement(
     first: pd.DataFrame, second: pd.DataFrame, labels: Sequence[str], *, examples: int, seed: int
 ) -> Disagreement:
-    """Compare two tables of answers that hold the same R rows in the same order.
+    """Compare two tables of predictions of the same R rows in the same order.
 
     Args:
         first: of one model.
         second: of the other one.
         labels: of the classes.
-        examples: how many to show.
+        examples: how many to return.
         seed: of the bootstrap.
     """
     left, right = (table[list(labels)].to_numpy(np.float64) for table in (first, second))  # (R, C)
-    truth = first["label"].to_numpy()
-    one, other = left.argmax(1), right.argmax(1)  # (R,)
-    groups = np.unique(first["group"].to_numpy(object).astype(str), return_inverse=True)[1]
-    places = np.flatnonzero((one != other) & ((one == truth) | (other == truth)))
-    sureness = np.minimum(left.max(1), right.max(1))[places]
-    kept: dict[str, Example] = {}
-    for place in places[np.argsort(-sureness, kind="stable")].tolist():
-        if len(kept) == examples:
-            break
-        text = str(first["text"].iloc[place])
-        kept.setdefault(text, Example(text, int(truth[place]), int(one[place]), int(other[place])))
-    differ = one != other
-    counts = Counter(zip(one[differ].tolist(), other[differ].tolist(), strict=True))
+    truth, one, other = first["label"], left.argmax(1), right.argmax(1)  # (R,)
+    table = first[["text", "label"]].assign(first=one, second=other)
+    differ = table.assign(confidence=np.minimum(left.max(1), right.max(1)))[one != other]
+    first_correct, second_correct = differ["first"] == differ["label"], differ["second"] == differ["label"]
+    decided = differ[first_correct | second_correct].sort_values("confidence", ascending=False, kind="stable")
+    shown = decided[list(table)].drop_duplicates("text").head(examples)
     return Disagreement(
-        rows=int(differ.sum()),
-        only_first=int((differ & (one == truth)).sum()),
-        only_second=int((differ & (other == truth)).sum()),
-        pairs=[(a, b, count) for (a, b), count in counts.most_common()],
-        examples=list(kept.values()),
-        difference=compare_right(one == truth, other == truth, groups, seed=seed),
+        rows=len(differ),
+        only_first=int(first_correct.sum()),
+        only_second=int(second_correct.sum()),
+        pairs=[(int(a), int(b), int(count)) for (a, b), count in differ[["first", "second"]].value_counts().items()],
+        examples=list(shown.itertuples(index=False)),
+        difference=compare_accuracy(truth == one, truth == other, first["group"], seed=seed),
     )

@@ -1,31 +1,31 @@
-"""Several models' probabilities as one answer, and labels that the training file already gives."""
+"""Fitting an ensemble on out-of-fold probabilities: weights, calibration, and a nested estimate of how good it is."""
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from unroll.models.ensemble import Calibration, Ensemble, Probabilities, _features, mix
+from unroll.models.ensemble import Calibration, Ensemble, Probabilities, calibration_features, mix
 
 Ints = npt.NDArray[np.int64]
 
 
 def fit_weights(stacked: Probabilities, labels: Ints, steps: int = 200) -> Probabilities:
-    """Find the mixture of models under which the labels are most likely, by expectation-maximisation.
+    """Fit the mixture weights that maximise the likelihood of the labels, by expectation-maximisation.
 
     Args:
         stacked: out-of-fold probabilities of M models, (M, R, C).
         labels: (R,).
-        steps: iterations; the likelihood is concave in the weights, so the start does not matter.
+        steps: iterations; the log-likelihood is concave in the weights, so the start does not matter.
 
     Returns:
-        Weights that are not negative and sum to 1, (M,).
+        Weights, none negative, that sum to 1, (M,).
     """
-    right = np.clip(stacked[:, np.arange(len(labels)), labels], 1e-12, None)  # (M, R)
+    likelihoods = np.clip(stacked[:, np.arange(len(labels)), labels], 1e-12, None)  # (M, R)
     weights = np.full(len(stacked), 1 / len(stacked))
     for _ in range(steps):
-        shares = weights[:, None] * right  # (M, R)
-        weights = (shares / shares.sum(0)).mean(1)
+        joint = weights[:, None] * likelihoods  # (M, R)
+        weights = (joint / joint.sum(0)).mean(1)
     return weights
 
 
@@ -38,50 +38,47 @@ def fit_calibration(probabilities: Probabilities, lengths: Ints, labels: Ints) -
         labels: (R,).
 
     Returns:
-        The calibration; None where a class has no row, since nothing can be learned of it.
+        The calibration; None where a class has no row to fit it on.
     """
     if len(np.unique(labels)) < probabilities.shape[1]:
         return None
-    features = _features(probabilities, lengths)  # (R, C + 1)
-    scaler = StandardScaler().fit(features)
-    fitted = LogisticRegression(max_iter=300).fit(scaler.transform(features), labels)
+    scaler = StandardScaler()
+    features = scaler.fit_transform(calibration_features(probabilities, lengths))  # (R, C + 1)
+    fitted = LogisticRegression(max_iter=300).fit(features, labels)
     weights, bias = fitted.coef_, fitted.intercept_
-    if len(weights) == 1:  # of two classes it gives the second one's logits alone
+    if len(weights) == 1:  # with two classes scikit-learn fits the logit of the second one only
         weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
     weights = weights / scaler.scale_
     return Calibration(weights, bias - weights @ scaler.mean_)
 
 
-def fit_ensemble(stacked: Probabilities, labels: Ints, lengths: Ints, *, calibrate: bool) -> Ensemble:
-    """Find an ensemble on out-of-fold rows; arguments as in ensemble_out_of_fold."""
-    weights = fit_weights(stacked, labels)
-    return Ensemble(weights, fit_calibration(mix(stacked, weights), lengths, labels) if calibrate else None)
-
-
 def ensemble_out_of_fold(
     stacked: Probabilities, labels: Ints, folds: Ints, lengths: Ints, *, calibrate: bool
 ) -> tuple[Ensemble, Probabilities]:
-    """Find an ensemble and judge it honestly.
+    """Fit an ensemble, and predict each fold by one that was fitted on the other folds (a nested estimate).
 
     Args:
         stacked: out-of-fold probabilities of M models, (M, R, C).
         labels: (R,).
-        folds: which fold each row was held out in, (R,).
+        folds: fold that held out each row, (R,).
         lengths: tokens of each row's text, (R,).
-        calibrate: whether the mixture is calibrated.
+        calibrate: whether to calibrate the mixture.
 
     Returns:
-        The ensemble fitted on all rows, for the test part; and its probabilities, (R, C), where each fold's are made by
-        an ensemble fitted on the other folds alone (a nested estimate). With one fold there is nothing to fit
-        an ensemble on: the weights are equal, and nothing is calibrated.
+        The ensemble fitted on all rows, for the test part, and the nested probabilities, (R, C). With a single fold
+        there are no other rows to fit on: the weights are equal, and nothing is calibrated.
     """
-    different = np.unique(folds)
-    if len(different) == 1:
+
+    def fit(rows: npt.NDArray[np.bool_]) -> Ensemble:
+        weights = fit_weights(stacked[:, rows], labels[rows])
+        mixed = mix(stacked[:, rows], weights)
+        return Ensemble(weights, fit_calibration(mixed, lengths[rows], labels[rows]) if calibrate else None)
+
+    if len(np.unique(folds)) == 1:
         equal = Ensemble(np.full(len(stacked), 1 / len(stacked)), None)
         return equal, equal.apply(stacked, lengths)
-    ensembled = np.empty(stacked.shape[1:])
-    for fold in different:
-        inside = folds == fold
-        found = fit_ensemble(stacked[:, ~inside], labels[~inside], lengths[~inside], calibrate=calibrate)
-        ensembled[inside] = found.apply(stacked[:, inside], lengths[inside])
-    return fit_ensemble(stacked, labels, lengths, calibrate=calibrate), ensembled
+    nested = np.empty(stacked.shape[1:])
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        nested[held_out] = fit(~held_out).apply(stacked[:, held_out], lengths[held_out])
+    return fit(np.ones(len(labels), dtype=bool)), nested

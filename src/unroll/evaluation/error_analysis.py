@@ -10,8 +10,6 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
-from unroll.evaluation.significance import draw_groups
-
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -82,7 +80,8 @@ def accuracy_by(right: Bools, kinds: Strings, order: Sequence[str], groups: Stri
     shape = (size, len(present))
     rows = np.bincount(cells, minlength=size * len(present)).reshape(shape)  # (G, K)
     hits = np.bincount(cells, right.astype(float), size * len(present)).reshape(shape)  # (G, K)
-    both = [(weights @ rows, weights @ hits) for weights in draw_groups(size, DRAWS, seed=seed)]
+    draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=DRAWS)
+    both = [(weights @ rows, weights @ hits) for weights in np.array_split(draws, 5)]
     drawn_rows, drawn_hits = (np.concatenate(parts) for parts in zip(*both, strict=True))  # (D, K) each
     drawn = np.where(drawn_rows > 0, drawn_hits / np.maximum(drawn_rows, 1), np.nan)
     low, high = np.nanquantile(drawn, (0.025, 0.975), axis=0)

@@ -1,7 +1,10 @@
-"""An estimate of the leaderboard's score from out-of-fold rows and the overlap with the training file."""
+"""An estimate of the leaderboard's score, from out-of-fold rows and the test rows whose labels training gives.
 
-from collections import Counter
-from collections.abc import Sequence
+The test rows that repeat a training text are the easy ones: short and common. So the accuracy on the others is taken
+to be that of out-of-fold rows as long and as common (post-stratification).
+"""
+
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,14 +12,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from unroll.data.rows import TEST, TRAIN
+from unroll.evaluation.significance import Floats, Kinds, interval, resample, sum_by_group
 
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
+Tokens = tuple[str, ...]
 
-LENGTHS = (2, 3, 4, 6, 9, 14)  # a text of n tokens lies in the first stratum whose border is larger than n
-COMMONNESS = (1, 2, 6)  # likewise for the number of training sequences' places where it stands
-DRAWS = 1000
+LENGTHS = (2, 3, 4, 6, 9, 14)  # borders of the strata by number of tokens
+COMMONNESS = (1, 2, 6)  # borders of the strata by number of occurrences in other groups' training texts
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,10 @@ class Estimate:
 
     Attributes:
         accuracy: by strata.
-        low: 2.5 % quantile of the bootstrap over groups.
-        high: 97.5 % quantile.
-        plain: the formula that takes every unknown row at the out-of-fold rate; it reads too high, because the rows
-            that repeat a training text are the easy ones.
-        known_share: share of the test rows whose text stands in the training part.
+        low: lower end of its confidence interval, by a bootstrap over groups.
+        high: upper end.
+        plain: without strata, which reads too high.
+        known_share: share of the test rows whose label is known.
     """
 
     accuracy: float
@@ -39,121 +40,86 @@ class Estimate:
     known_share: float
 
 
-def count_places(sequences: Sequence[Sequence[str]], texts: Sequence[Sequence[str]]) -> Ints:
-    """Count at how many places in the sequences each text stands, token for token, (len(texts),)."""
-    wanted = {tuple(text) for text in texts}
-    longest = max(map(len, wanted), default=0)
-    counts: Counter[tuple[str, ...]] = Counter()
+def count_occurrences(sequences: Iterable[Tokens], texts: Iterable[Tokens]) -> Ints:
+    """Count at how many positions of the sequences each text occurs, (len(texts),).
+
+    A text longer than the last border of LENGTHS is found by its first tokens, so the time is linear in all tokens.
+    """
+    keys = [text[: LENGTHS[-1]] for text in texts]
+    counts = dict.fromkeys(keys, 0)
+    sizes = {len(key) for key in keys} - {0}
     for sequence in sequences:
-        tokens = tuple(sequence)
-        for start in range(len(tokens)):
-            for end in range(start + 1, min(start + longest, len(tokens)) + 1):
-                gram = tokens[start:end]
-                if gram in wanted:
-                    counts[gram] += 1
-    return np.array([counts[tuple(text)] for text in texts], dtype=np.int64)
+        for size in sizes:
+            for start in range(len(sequence) - size + 1):
+                key = sequence[start : start + size]
+                if key in counts:
+                    counts[key] += 1
+    return np.array([counts[key] for key in keys], dtype=np.int64)
 
 
-def count_own_places(sequence: Sequence[str], text: Sequence[str]) -> int:
-    """Count at how many places in one sequence a text stands."""
-    size, wanted = len(text), list(text)
-    return (
-        sum(list(sequence[start : start + size]) == wanted for start in range(len(sequence) - size + 1)) if size else 0
-    )
+def strata_of(lengths: Ints, occurrences: Ints) -> Kinds:
+    """Return each row's stratum, by the length of its text and its occurrences in other groups; (R,)."""
+    columns = len(COMMONNESS) + 1
+    codes = np.digitize(lengths, LENGTHS) * columns + np.digitize(occurrences, COMMONNESS)
+    return pd.Categorical(codes, range(columns * (len(LENGTHS) + 1)))
 
 
-def strata_of(lengths: Ints, places: Ints) -> Ints:
-    """Return each row's stratum: how long its text is, and how often it stands in sequences of other groups; (R,)."""
-    return np.digitize(lengths, LENGTHS) * (len(COMMONNESS) + 1) + np.digitize(places, COMMONNESS)
-
-
-def estimate_accuracy(
-    right: Bools, strata: Ints, groups: Ints, test_strata: Ints, test_known: Bools, test_groups: Ints, *, seed: int
-) -> Estimate:
-    """Estimate the accuracy on a test part whose known rows take their label and whose others are predicted.
-
-    An unknown test row is taken to be right as often as the out-of-fold rows of its stratum.
+def estimate_accuracy(out_of_fold: pd.DataFrame, test: pd.DataFrame, *, seed: int) -> Estimate:
+    """Estimate the accuracy on a test part where known rows take their label and the others are predicted.
 
     Args:
-        right: whether each out-of-fold row was predicted right, (R,).
-        strata: of each out-of-fold row, (R,).
-        groups: group number of each out-of-fold row, (R,).
-        test_strata: of each test row, (Q,).
-        test_known: whether a test row's label is known, and taken as right, (Q,).
-        test_groups: group number of each test row, (Q,).
-        seed: of the bootstrap, which draws whole groups with replacement.
+        out_of_fold: has the columns group, stratum and correct (whether the row was predicted correctly).
+        test: has group, stratum (of the same categories) and known (whether the label is known; it counts as correct).
+        seed: of the bootstrap.
     """
-    kinds = int(max(strata.max(), test_strata.max())) + 1
-    rights, seen = _by_group(groups, strata, right, kinds), _by_group(groups, strata, np.ones_like(right), kinds)
-    unknown = _by_group(test_groups, test_strata, ~test_known, kinds)
-    known = np.bincount(test_groups, test_known)  # (test groups,)
-    overall = right.mean()
+    train_sums = sum_by_group(out_of_fold["group"], out_of_fold["stratum"].array, out_of_fold["correct"])
+    test_sums = sum_by_group(test["group"], test["stratum"].array, test["known"])
+    overall, known_share = float(out_of_fold["correct"].mean()), float(test["known"].mean())
 
-    def rates_of(weights: Floats) -> Floats:
-        hits, rows = weights @ rights, weights @ seen  # (kinds,)
+    def rates_of(sums: Floats) -> Floats:
+        hits, rows = np.split(sums, 2, axis=-1)  # (..., S)
         return np.where(rows > 0, hits / np.maximum(rows, 1), overall)
 
-    def combine(rates: Floats, test_weights: Floats) -> float:
-        missing = test_weights @ unknown  # (kinds,)
-        sure = test_weights @ known
-        return float((sure + missing @ rates) / (sure + missing.sum()))
+    def accuracy_of(sums: Floats, rates: Floats) -> Floats:
+        known, rows = np.split(sums, 2, axis=-1)  # (..., S)
+        return np.asarray((known + (rows - known) * rates).sum(-1) / rows.sum(-1))
 
-    generator = np.random.default_rng(seed)
-
-    def draw(size: int, groups: int) -> Floats:
-        return generator.multinomial(size, np.full(groups, 1 / groups)).astype(np.float64)
-
-    rates = rates_of(np.ones(len(seen)))
-    draws = []
-    for _ in range(DRAWS):
-        # The rates are not known better than the out-of-fold groups tell, and the test groups, being as many as they
-        # are, do not score exactly at their rates: two draws, the second of the test part's size.
-        drawn = rates_of(draw(len(seen), len(seen))) + rates_of(draw(len(unknown), len(seen))) - rates
-        draws.append(combine(drawn, draw(len(unknown), len(unknown))))
-    share = float(test_known.mean())
-    return Estimate(
-        accuracy=combine(rates, np.ones(len(unknown))),
-        low=float(np.quantile(draws, 0.025)),
-        high=float(np.quantile(draws, 0.975)),
-        plain=share + (1 - share) * float(overall),
-        known_share=share,
-    )
+    # A rate has two errors: it is estimated from the out-of-fold groups, and the test groups, as few as they are,
+    # deviate from it.
+    rng, rates = np.random.default_rng(seed), rates_of(train_sums.sum(0))
+    drawn = rates_of(resample(train_sums, rng)) + rates_of(resample(train_sums, rng, size=len(test_sums))) - rates
+    low, high = interval(accuracy_of(resample(test_sums, rng), drawn))
+    accuracy, plain = accuracy_of(test_sums.sum(0), rates), known_share + (1 - known_share) * overall
+    return Estimate(float(accuracy), float(low), float(high), plain, known_share)
 
 
-def estimate_leaderboard(rows: pd.DataFrame, right: pd.Series, known: Bools, *, seed: int) -> Estimate:
-    """Estimate what the ensemble would reach on a test part whose labels nobody here knows.
+def estimate_leaderboard(
+    rows: pd.DataFrame, correct: pd.Series, known: npt.NDArray[np.bool_], *, seed: int
+) -> Estimate:
+    """Estimate the ensemble's accuracy on a test part without labels.
 
     Args:
         rows: the task's table of rows: row_id, group, text, part.
-        right: whether each out-of-fold row was predicted right, by row_id, (R,).
-        known: whether each row of the test part takes a label that the training part gives, in order, (Q,).
+        correct: whether each out-of-fold row was predicted correctly, by row_id, (R,).
+        known: whether the label of each row of the test part is known from training, in order, (Q,).
         seed: of the bootstrap.
     """
+    rows = rows.assign(tokens=rows["text"].map(lambda text: tuple(text.lower().split())))
+    rows["length"] = rows["tokens"].map(len)
     train, test = rows[rows["part"] == TRAIN], rows[rows["part"] == TEST]
-    texts = {part: [text.lower().split() for text in table["text"]] for part, table in (("a", train), ("b", test))}
-    whole: dict[str, list[str]] = {}
-    for group, text in zip(train["group"], texts["a"], strict=True):
-        if len(text) > len(whole.get(group, ())):
-            whole[group] = text
-    sequences = list(whole.values())
-    out = train["row_id"].isin(right.index).to_numpy()
-    out_texts = [text for text, kept in zip(texts["a"], out, strict=True) if kept]
-    out_groups = train["group"].to_numpy(object)[out]
-    own = [count_own_places(whole.get(group, ()), text) for group, text in zip(out_groups, out_texts, strict=True)]
-    elsewhere = count_places(sequences, out_texts) - np.array(own)
+    longest = train.loc[train.groupby("group")["length"].idxmax()]
+    whole: dict[Hashable, Tokens] = dict(zip(longest["group"], longest["tokens"], strict=True))  # a group's sentence
+    out_of_fold = train[train["row_id"].isin(correct.index)]
+    elsewhere = count_occurrences(whole.values(), out_of_fold["tokens"])
+    for group, inside in out_of_fold.groupby("group").indices.items():
+        elsewhere[inside] -= count_occurrences([whole[group]], out_of_fold["tokens"].iloc[inside])
     return estimate_accuracy(
-        right[train["row_id"][out]].to_numpy(bool),
-        strata_of(np.array([len(text) for text in out_texts]), elsewhere),
-        np.unique(out_groups.astype(str), return_inverse=True)[1],
-        strata_of(np.array([len(text) for text in texts["b"]]), count_places(sequences, texts["b"])),
-        known,
-        np.unique(test["group"].to_numpy(object).astype(str), return_inverse=True)[1],
+        out_of_fold.assign(
+            stratum=strata_of(out_of_fold["length"].to_numpy(), elsewhere),
+            correct=correct[out_of_fold["row_id"]].to_numpy(bool),
+        ),
+        test.assign(
+            stratum=strata_of(test["length"].to_numpy(), count_occurrences(whole.values(), test["tokens"])), known=known
+        ),
         seed=seed,
     )
-
-
-def _by_group(groups: Ints, strata: Ints, values: Bools, kinds: int) -> npt.NDArray[np.float64]:
-    """Return the sum of values by group and stratum, (groups, kinds)."""
-    size = int(groups.max()) + 1
-    weights = values.astype(np.float64)
-    return np.bincount(groups * kinds + strata, weights, size * kinds).astype(np.float64).reshape(size, kinds)

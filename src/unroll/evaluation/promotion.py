@@ -1,54 +1,52 @@
-"""Which model of a task is to answer: the best of one run of the pipeline, and whether it beats the present one."""
+"""Which model of a task is registered as champion."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from unroll.evaluation.comparison import score_answers, shared_rows
+from unroll.evaluation.comparison import score_predictions, shared_rows
 
-ENOUGH = 0.5  # share of the smaller set of rows that both have to have answered
+MIN_SHARED = 0.5  # of the smaller set of rows
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the newcomer becomes champion, and why, in words that go on after a colon."""
+    """Whether to promote the new model, and the reason."""
 
-    moved: bool
+    promote: bool
     why: str
 
 
 def choose_best(scores: Mapping[str, float]) -> str:
-    """Return the name with the highest score; the ensemble, where it is as good as the best cell."""
+    """Return the name with the highest score; on a tie the ensemble."""
     return max(scores, key=lambda name: (scores[name], name == "ensemble"))
 
 
 def decide(
-    new: pd.DataFrame, old: pd.DataFrame | None, labels: Sequence[str], metric: str, *, by_id: bool, outgrown: bool
+    new: pd.DataFrame, old: pd.DataFrame | None, labels: Sequence[str], metric: str, *, by_id: bool, old_is_sample: bool
 ) -> Decision:
-    """Decide whether a new model is better than the champion, on the rows that both answered out of fold.
-
-    A score on other rows says nothing, so the champion stays then.
+    """Decide whether a new model scores higher than the champion on the rows that both predicted out of fold.
 
     Args:
-        new: the new model's answers, as `unroll.evaluation.comparison` has them.
-        old: the champion's; None where they are not kept.
+        new: predictions of the new model, a table as in `unroll.evaluation.comparison`.
+        old: those of the champion; None where they are not available.
         labels: of the classes.
         metric: "accuracy" or "macro_f1".
-        by_id: as in `shared_rows`.
-        outgrown: the champion learned from the sample and the new one did not; the champion goes then.
+        by_id: as in shared_rows.
+        old_is_sample: the champion was trained on the sample and the new model was not, which promotes it.
     """
-    if outgrown:
-        return Decision(True, "the champion learned from the sample, this one did not")
+    if old_is_sample:
+        return Decision(True, "the champion was trained on the sample, this model was not")
     if old is None or not set(labels) <= set(old.columns):
-        return Decision(False, "what the champion answered out of fold is not kept, so the two cannot be compared")
-    mine, its = shared_rows([new, old], by_id=by_id)
-    smaller = min(len(new), len(old))
-    if len(mine) < ENOUGH * smaller:
         return Decision(
-            False,
-            f"the two share {len(mine):,} of {smaller:,} judged rows, and scores on other rows do not compare",
+            False, "the champion's out-of-fold predictions are not available, so the two cannot be compared"
         )
-    scores = [score_answers(table.iloc[rows], labels)[metric] for table, rows in ((new, mine), (old, its))]
-    found = f"{metric} {scores[0]:.4f} against {scores[1]:.4f} on the {len(mine):,} rows that both answered out of fold"
-    return Decision(scores[0] > scores[1], found)
+    positions = shared_rows([new, old], by_id=by_id)
+    shared, smaller = len(positions[0]), min(len(new), len(old))
+    if shared < MIN_SHARED * smaller:
+        return Decision(False, f"the two share {shared:,} of {smaller:,} out-of-fold rows, too few to compare them")
+    mine, its = (
+        score_predictions(table.iloc[rows], labels)[metric] for table, rows in zip((new, old), positions, strict=True)
+    )
+    return Decision(mine > its, f"{metric} {mine:.4f} against {its:.4f} on the {shared:,} out-of-fold rows of both")

@@ -1,31 +1,86 @@
-"""Is one model better than another, or was it chance: pure functions on arrays."""
+"""Confidence intervals and tests: a bootstrap over groups, and McNemar's test.
 
-from collections.abc import Iterator
+Rows of a group, such as the phrases of a sentence, are not independent, so the bootstrap resamples whole groups.
+"""
+
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy.stats import binomtest
 
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Kinds: TypeAlias = "pd.Categorical[Any]"
 
 DRAWS = 2000
-CERTAINTY = 0.95  # share of the draws that the interval holds
-CHUNK = 100  # draws at a time, so that memory stays small
+CONFIDENCE = 0.95  # level of every interval
+BATCH_VALUES = 10_000_000  # numbers in memory at a time
+
+
+def resample(sums: Floats, rng: np.random.Generator, *, size: int | None = None) -> Floats:
+    """Return the totals over groups drawn with replacement, DRAWS times: (G, K) to (DRAWS, K).
+
+    Args:
+        sums: of each of G groups.
+        rng: random numbers.
+        size: number of groups in a draw; None draws G of them.
+    """
+    groups, batch = len(sums), max(1, BATCH_VALUES // len(sums))
+    totals = []
+    for begin in range(0, DRAWS, batch):
+        draws = min(batch, DRAWS - begin)
+        chosen = rng.integers(groups, size=(draws, size or groups)) + groups * np.arange(draws)[:, None]
+        totals.append(np.bincount(chosen.ravel(), minlength=draws * groups).reshape(draws, groups) @ sums)
+    return np.concatenate(totals)
+
+
+def interval(draws: Floats) -> tuple[Any, Any]:
+    """Return the lower and upper quantile of the draws, (DRAWS, ...) to (...) each; NaN is left out."""
+    low, high = np.nanquantile(draws, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2), axis=0)
+    return low, high
+
+
+def sum_by_group(groups: pd.Series, kinds: Kinds, values: pd.Series) -> Floats:
+    """Return the sums of the values, and the numbers of rows, of G groups and K kinds: (R,) each to (G, 2 * K)."""
+    table = pd.DataFrame({"group": groups.array, "kind": kinds, "value": values.array})
+    sums = table.groupby(["group", "kind"], observed=False)["value"].agg(["sum", "size"])
+    return sums.unstack().to_numpy(np.float64)
+
+
+def accuracy_by(predictions: pd.DataFrame, kinds: Kinds, *, seed: int) -> pd.DataFrame:
+    """Return the accuracy of each kind of row with its confidence interval.
+
+    Args:
+        predictions: has the columns group and correct; R rows.
+        kinds: of each row, (R,); a category without rows is left out.
+        seed: of the bootstrap.
+
+    Returns:
+        Columns kind, rows, accuracy, low and high, in the order of the categories.
+    """
+    kinds = kinds.remove_unused_categories()
+    sums = sum_by_group(predictions["group"], kinds, predictions["correct"])
+    hits, rows = np.split(sums.sum(0), 2)  # (K,)
+    drawn_hits, drawn_rows = np.split(resample(sums, np.random.default_rng(seed)), 2, axis=1)
+    drawn = np.divide(drawn_hits, drawn_rows, out=np.full_like(drawn_hits, np.nan), where=drawn_rows > 0)
+    low, high = interval(drawn)
+    columns = {"kind": kinds.categories, "rows": rows.astype(int), "accuracy": hits / rows, "low": low, "high": high}
+    return pd.DataFrame(columns)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more often the second model is right.
+    """The accuracy of a second model less that of a first one.
 
     Attributes:
-        accuracy: the second one's accuracy less the first one's, over R rows.
-        low: 2.5 % quantile of it under the bootstrap over groups.
-        high: 97.5 % quantile.
-        p_value: McNemar's exact test, which takes every row for itself: how often chance alone gives such a
-            difference or a larger one, if both models are equally good.
-        groups: how many there are.
+        accuracy: the difference.
+        low: lower end of its confidence interval, by a bootstrap over groups.
+        high: upper end.
+        p_value: of McNemar's exact test, two-sided, which takes rows as independent (Dietterich, 1998, "Approximate
+            statistical tests for comparing supervised classification learning algorithms").
+        groups: number of groups.
     """
 
     accuracy: float
@@ -36,50 +91,16 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Return whether the interval leaves out zero."""
+        """Return whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Return the p-value of McNemar's exact test, two-sided.
-
-    Of the rows that just one of two models has right, either is equally often the one, if they are equally good; see
-    Dietterich (1998), "Approximate statistical tests for comparing supervised classification learning algorithms".
-
-    Args:
-        only_first: rows that the first model alone has right.
-        only_second: rows that the second model alone has right.
-    """
-    both = only_first + only_second
-    return float(binomtest(only_first, both).pvalue) if both else 1.0
-
-
-def draw_groups(count: int, draws: int, *, seed: int) -> Iterator[Ints]:
-    """Yield how often a bootstrap draws each of `count` groups, CHUNK draws at a time, (up to CHUNK, count)."""
-    generator = np.random.default_rng(seed)
-    for begin in range(0, draws, CHUNK):
-        yield generator.multinomial(count, np.full(count, 1 / count), size=min(CHUNK, draws - begin))
-
-
-def compare_right(first: Bools, second: Bools, groups: Ints, *, seed: int) -> Difference:
-    """Compare two models on the same rows.
-
-    Rows of a group, as the phrases of a sentence, are right or wrong together, so the bootstrap draws whole groups.
-
-    Args:
-        first: whether the first model has each row right, (R,).
-        second: whether the second one has, (R,).
-        groups: group number of each row, from 0, (R,).
-        seed: of the bootstrap.
-    """
-    gains = np.bincount(groups, second.astype(np.float64) - first)  # (G,)
-    sizes = np.bincount(groups).astype(np.float64)  # (G,)
-    count = len(sizes)
-    spread = np.concatenate([(weights @ gains) / (weights @ sizes) for weights in draw_groups(count, DRAWS, seed=seed)])
-    return Difference(
-        accuracy=float(gains.sum() / sizes.sum()),
-        low=float(np.quantile(spread, (1 - CERTAINTY) / 2)),
-        high=float(np.quantile(spread, (1 + CERTAINTY) / 2)),
-        p_value=mcnemar(int((first & ~second).sum()), int((second & ~first).sum())),
-        groups=count,
-    )
+def compare_accuracy(first: pd.Series, second: pd.Series, groups: pd.Series, *, seed: int) -> Difference:
+    """Compare two models on the same rows: whether each predicts a row correctly, and the row's group, (R,) each."""
+    gains = second.astype(int) - first.astype(int)
+    sums = sum_by_group(groups, pd.Categorical([""] * len(gains)), gains)  # (G, 2)
+    drawn = resample(sums, np.random.default_rng(seed))
+    low, high = interval(drawn[:, 0] / drawn[:, 1])
+    discordant = int(gains.abs().sum())
+    p_value = binomtest(int((gains > 0).sum()), discordant).pvalue if discordant else 1.0
+    return Difference(float(gains.mean()), float(low), float(high), float(p_value), len(sums))

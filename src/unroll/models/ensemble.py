@@ -39,7 +39,7 @@ class Calibration:
 
     def apply(self, probabilities: Probabilities, lengths: Ints) -> Probabilities:
         """Return better probabilities, (R, C), of texts of so many tokens, (R,)."""
-        logits = _features(probabilities, lengths) @ self.weights.T + self.bias  # (R, C)
+        logits = calibration_features(probabilities, lengths) @ self.weights.T + self.bias  # (R, C)
         calibrated: Probabilities = softmax(logits, axis=1)
         return calibrated
 
@@ -62,7 +62,8 @@ def read_calibration(content: dict[str, Any] | None, classes: int) -> Calibratio
     return Calibration(weights, bias)
 
 
-def _features(probabilities: Probabilities, lengths: Ints) -> Probabilities:
+def calibration_features(probabilities: Probabilities, lengths: Ints) -> Probabilities:
+    """Return what a calibration is linear in, (R, C + 1): log-probabilities and the logarithm of the length."""
     logs = np.log(np.clip(probabilities, 1e-6, None))
     return np.concatenate([logs, np.log(np.maximum(lengths, 1))[:, None]], axis=1)
 

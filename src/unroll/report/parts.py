@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from sklearn.metrics import confusion_matrix
 
 from unroll.core.settings import TextConfig
 from unroll.data.competition import Competition
 from unroll.data.rows import TRAIN
 from unroll.evaluation import error_analysis as analysis
-from unroll.evaluation.metrics import confusion
 from unroll.models.bundle import load_bundle
 from unroll.models.cells import read_weights, unroll
 from unroll.models.predictor import EnsemblePredictor, explain, load_predictor
@@ -87,8 +87,8 @@ def draw_scores(found: TaskResults) -> list[Figure]:
 
 def draw_confusions(found: TaskResults, model: str) -> Figure:
     """Draw one model's confusion matrix."""
-    table = found.tables[model]
-    counts = confusion(table[list(found.task.labels)].to_numpy(), found.answers[model]["label"].to_numpy())
+    answers = found.answers[model]
+    counts = confusion_matrix(answers["label"], answers["predicted"], labels=range(len(found.task.labels)))
     name = f"{found.task.name}-confusion-{model}"
     return draw_confusion(name, f"Confusions of the {model}", counts, found.task.label_names)
 

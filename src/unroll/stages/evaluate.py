@@ -19,7 +19,7 @@ from unroll.core.settings import Config
 from unroll.data.competition import Competition, load_competition
 from unroll.data.known_labels import find_known_labels
 from unroll.data.rows import TEST, TRAIN
-from unroll.evaluation.comparison import join_answers
+from unroll.evaluation.comparison import join_predictions
 from unroll.evaluation.leaderboard import estimate_leaderboard
 from unroll.evaluation.metrics import group_accuracy, score
 from unroll.evaluation.promotion import choose_best, decide
@@ -120,7 +120,7 @@ def main(task_name: str) -> None:
         print(f"{task.name}: the champion stays: the store did not take the new model")
         return
     table = pd.read_parquet(folders[chosen] / "out_of_fold.parquet")
-    print(f"{task.name}: {promote_if_better(task, version, join_answers(table, rows))}")
+    print(f"{task.name}: {promote_if_better(task, version, join_predictions(table, rows))}")
 
 
 def find_version(task_name: str, digest: str) -> registry.Version | None:
@@ -149,9 +149,9 @@ def promote_if_better(task: Competition, version: registry.Version, answers: pd.
         task.labels,
         task.metric,
         by_id=not task.is_folder_of_labels,
-        outgrown=champion.tags.get("sample") == "yes" and version.tags.get("sample") == "no",
+        old_is_sample=champion.tags.get("sample") == "yes" and version.tags.get("sample") == "no",
     )
-    if decision.moved:
+    if decision.promote:
         registry.promote(task.name, version)
         return f"the champion is now {named}, no longer version {champion.number}: {decision.why}"
     return f"the champion stays version {champion.number} ({champion.tags.get('cell')}), not {named}: {decision.why}"
