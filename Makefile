@@ -33,6 +33,7 @@ repro: $(READY)  ## run the pipeline: on the sample, on DATA=<folder>, or on SOU
 	@unroll results
 
 best: $(READY)  ## the best submission: all folds, word vectors; goes on where it was interrupted
+	@$(BIN)/pip install --quiet --no-deps --requirement requirements-lexicons.txt
 	@unroll data "$(DATA)" --source "$(SOURCE)" --profile best
 	@dvc repro
 	@unroll results

@@ -10,11 +10,10 @@ import pandas as pd
 from tests.support.definitions import load_task
 from unroll.core.settings import TaskConfig, TextConfig
 from unroll.data.rows import read_rows
-from unroll.text.corpus import TEST_FOLD, Corpus, build_corpus
-from unroll.text.lexicons import fetch_vectors
-from unroll.text.spans import cut_rows
+from unroll.text.corpus import TEST_FOLD, Corpus
+from unroll.text.encode import encode_rows
 from unroll.text.vectors import join_vectors, load_vectors
-from unroll.text.vocabulary import Vocabulary, build_vocabulary
+from unroll.text.vocabulary import Vocabulary
 
 TASK = load_task("sentiment")
 
@@ -40,9 +39,9 @@ def tokenize(
     rows: pd.DataFrame, config: TaskConfig, context: Literal["sentence", "phrase"], fold: int = 0
 ) -> TrainingData:
     """Cut rows into tokens and number those of the training part; `fold` is held out."""
-    sequences, spans, folds = cut_rows(rows, config.text.model_copy(update={"context": context}))
-    vocabulary = build_vocabulary(sequence for sequence, of in zip(sequences, folds, strict=True) if of != TEST_FOLD)
-    corpus = build_corpus(vocabulary, sequences, folds, spans, rows["label"].to_numpy(), rows["row_id"].to_numpy())
+    encoded = encode_rows([rows.to_dict("list")], config.text.model_copy(update={"context": context}))
+    vocabulary, folds = encoded.build_vocabulary(), encoded.corpus.folds
+    corpus = encoded.with_vocabulary(vocabulary)
     train = np.flatnonzero((folds != fold) & (folds != TEST_FOLD))
     return TrainingData(corpus, vocabulary, train, np.flatnonzero(folds == fold), np.flatnonzero(folds == TEST_FOLD))
 
@@ -51,7 +50,7 @@ def load_words(config: TextConfig, vocabulary: Vocabulary, cache: Path) -> np.nd
     """Return what words begin from, (V, size), NaN rows for words without it; None where nothing is wanted."""
     if not config.vectors:
         return None
-    return join_vectors([load_vectors(fetch_vectors(name, cache), vocabulary, cache) for name in config.vectors])
+    return join_vectors([load_vectors(name, vocabulary, cache) for name in config.vectors])
 
 
 def repeat(rows: pd.DataFrame, times: int) -> pd.DataFrame:

@@ -26,8 +26,8 @@ from unroll.models.inference import predict
 from unroll.models.span_classifier import CELLS, SpanClassifier
 from unroll.text.batches import iterate_batches
 from unroll.text.corpus import load_corpus
-from unroll.text.corpus_writer import draft_corpus, finish_corpus
-from unroll.text.vocabulary import UNKNOWN_ID, number_tokens
+from unroll.text.encode import encode_rows, read_batches
+from unroll.text.vocabulary import UNKNOWN_ID
 from unroll.training.cross_validation import set_vectors
 from unroll.training.fit import fit
 from unroll.training.history import EpochRecord
@@ -211,9 +211,9 @@ def growth(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
 def tokenize(rows: Path, folder: Path, config: TaskConfig) -> tuple[float, int]:
     """Tokenize a parquet file as the stage does, and return the seconds and the size of the vocabulary."""
     begin = time.perf_counter()
-    draft = draft_corpus(rows, folder, config.text)
-    vocabulary = number_tokens(draft.counts, config.text.min_count, config.text.max_size)
-    finish_corpus(draft, vocabulary.encode(draft.tokens))
+    encoded = encode_rows(read_batches(rows), config.text)
+    vocabulary = encoded.build_vocabulary(config.text.min_count, config.text.max_size)
+    encoded.with_vocabulary(vocabulary).save(folder)
     return time.perf_counter() - begin, len(vocabulary)
 
 

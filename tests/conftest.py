@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -21,9 +20,9 @@ from tests.support.project import Project, copy_project, make_small
 from tests.support.served import Served, serve_files
 from unroll.core.params import parse_config, read_config
 from unroll.core.settings import Config, ModelConfig, TaskConfig, TrainConfig
-from unroll.text.corpus import Corpus, build_corpus
-from unroll.text.spans import place_rows
-from unroll.text.vocabulary import Vocabulary, build_vocabulary
+from unroll.text.corpus import Corpus
+from unroll.text.encode import encode_rows
+from unroll.text.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parents[1]
 settings.register_profile("house", deadline=None)  # machines are shared: a slow example is no failure
@@ -140,13 +139,14 @@ GROUPS = ("1", "1", "2", "2", "2", "3", "3", "3")
 
 
 @pytest.fixture
-def small_corpus() -> tuple[Corpus, Vocabulary]:
+def small_corpus(config: Config) -> tuple[Corpus, Vocabulary]:
     """Three sentences with their phrases, each sentence a fold of its own."""
-    rows = [text.split() for text, _ in SENTENCES]
-    sequences, spans = place_rows(rows, GROUPS)
-    vocabulary = build_vocabulary(sequences)
-    labels = np.array([label for _, label in SENTENCES])
-    return build_corpus(vocabulary, sequences, np.array([0, 1, 2]), spans, labels, np.arange(100, 108)), vocabulary
+    texts, labels = zip(*SENTENCES, strict=True)
+    folds = [int(group) - 1 for group in GROUPS]
+    columns = {"row_id": range(100, 108), "group": GROUPS, "text": texts, "label": labels, "fold": folds}
+    encoded = encode_rows([columns], config.task["sentiment"].text)
+    vocabulary = encoded.build_vocabulary()
+    return encoded.with_vocabulary(vocabulary), vocabulary
 
 
 @pytest.fixture

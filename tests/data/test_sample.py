@@ -15,10 +15,7 @@ from tests.support.definitions import load_task
 from unroll.core.settings import Config
 from unroll.data.rows import TRAIN, read_rows
 from unroll.models.span_classifier import SpanClassifier
-from unroll.text.corpus import build_corpus
-from unroll.text.spans import place_rows
-from unroll.text.tokenizer import get_tokenizer
-from unroll.text.vocabulary import build_vocabulary
+from unroll.text.encode import encode_rows
 from unroll.training.fit import fit
 
 SAMPLE = Path(__file__).parents[2] / "data/sample"
@@ -68,11 +65,9 @@ def test_an_lstm_with_the_default_settings_beats_a_bag_of_words(rows: pd.DataFra
     )
 
     settings = config.task["sentiment"]
-    tokenize = get_tokenizer(settings.text)
-    sequences, spans = place_rows([tokenize(text) for text in rows["text"]], rows["group"].tolist())
-    folds = rows["fold"].to_numpy()[np.unique(spans.sequence, return_index=True)[1]]
-    vocabulary = build_vocabulary([tokens for tokens, fold in zip(sequences, folds, strict=True) if fold != 0])
-    corpus = build_corpus(vocabulary, sequences, folds, spans, labels, rows["row_id"].to_numpy())
+    encoded = encode_rows([rows.to_dict("list")], settings.text)
+    vocabulary = encoded.build_vocabulary()
+    corpus, folds = encoded.with_vocabulary(vocabulary), encoded.corpus.folds
     torch.set_num_threads(2)
     model = SpanClassifier("LSTM", settings.model, len(vocabulary), 5)
     train, valid = np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)

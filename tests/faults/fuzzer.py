@@ -12,7 +12,7 @@ with atheris.instrument_imports(
 ):
     from unroll.models.bundle import load_bundle
     from unroll.text.vectors import load_vectors
-    from unroll.text.vocabulary import build_vocabulary
+    from unroll.text.vocabulary import Vocabulary
 
 from tests.faults.fuzz import check_texts
 from unroll.core.errors import UnrollError
@@ -31,7 +31,7 @@ def vectors(content: bytes) -> None:
     (FOLDER / "v.txt").write_bytes(content)
     shutil.rmtree(FOLDER / "cache", ignore_errors=True)
     with suppress(UnrollError):
-        load_vectors(str(FOLDER / "v.txt"), build_vocabulary([["good"]]), FOLDER / "cache")
+        load_vectors(str(FOLDER / "v.txt"), Vocabulary(("<unk>", "good")), FOLDER / "cache")
 
 
 def bundle(content: bytes) -> None:

@@ -7,51 +7,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unroll.core.errors import UnrollError
+from unroll.core.settings import Config, TextConfig
 from unroll.text.batches import iterate_batches, plan_batches
-from unroll.text.corpus import Corpus, build_corpus, load_corpus
-from unroll.text.spans import place_rows
-from unroll.text.vocabulary import UNKNOWN, Vocabulary, build_vocabulary
+from unroll.text.corpus import Corpus, load_corpus
+from unroll.text.encode import encode_rows
+from unroll.text.vocabulary import UNKNOWN, Vocabulary
 
-WORDS = st.sampled_from(["a", "b", "c"])
-ROWS = st.lists(st.tuples(st.lists(WORDS, max_size=6), st.sampled_from(["g", "h"])), min_size=1, max_size=20)
-
-
-@given(ROWS, st.booleans())
-def test_every_row_is_a_span_of_a_sequence_of_its_own_group(rows: list[tuple[list[str], str]], grouped: bool) -> None:
-    texts, groups = [text for text, _ in rows], [group for _, group in rows]
-    sequences, spans = place_rows(texts, groups if grouped else None)
-    owner: dict[int, str] = {}
-    for row, (text, group) in enumerate(rows):
-        sequence = int(spans.sequence[row])
-        assert sequences[sequence][spans.start[row] : spans.end[row]] == (text or [UNKNOWN])
-        assert spans.start[row] < spans.end[row] <= len(sequences[sequence])
-        if grouped:
-            assert owner.setdefault(sequence, group) == group
-    if not grouped:
-        assert sequences == [text or [UNKNOWN] for text in texts]
+ROWS = st.lists(
+    st.tuples(st.lists(st.sampled_from("abc"), max_size=6).map(" ".join), st.sampled_from("gh")),
+    min_size=1,
+    max_size=20,
+)
 
 
-def test_phrases_become_spans_of_their_sentence_and_strangers_sequences_of_their_own() -> None:
-    rows = ["a b a c", "a c", "b", "c a", "a b a c"]
-    sequences, spans = place_rows([row.split() for row in rows], ["1", "1", "1", "1", "2"])
-    assert [" ".join(sequence) for sequence in sequences] == ["a b a c", "c a", "a b a c"]
-    assert spans.sequence.tolist() == [0, 0, 0, 1, 2]
-    assert spans.start.tolist() == [0, 2, 1, 0, 0]
-    assert spans.end.tolist() == [4, 4, 2, 2, 4]
+@pytest.fixture(scope="module")
+def text(config: Config) -> TextConfig:
+    return config.task["sentiment"].text
 
 
-def make_corpus(rows: list[tuple[list[str], str]]) -> Corpus:
-    sequences, spans = place_rows([text for text, _ in rows], [group for _, group in rows])
-    numbers = np.arange(len(rows))
-    return build_corpus(build_vocabulary(sequences), sequences, np.zeros(len(sequences), int), spans, numbers, numbers)
+def make_corpus(rows: list[tuple[str, str]], text: TextConfig) -> tuple[Corpus, Vocabulary]:
+    """Make the corpus of texts and their groups; a row's label is its number."""
+    numbers = range(len(rows))
+    texts, groups = zip(*rows, strict=True)
+    columns = {"row_id": numbers, "group": groups, "text": texts, "label": numbers, "fold": [0] * len(rows)}
+    encoded = encode_rows([columns], text)
+    vocabulary = encoded.build_vocabulary()
+    return encoded.with_vocabulary(vocabulary), vocabulary
 
 
 @given(ROWS, st.integers(1, 5), st.none() | st.integers(0, 9), st.integers(1, 3))
 @settings(deadline=None)
 def test_batches_hold_each_row_once_with_its_own_tokens(
-    rows: list[tuple[list[str], str]], batch_size: int, seed: int | None, step: int
+    text: TextConfig, rows: list[tuple[str, str]], batch_size: int, seed: int | None, step: int
 ) -> None:
-    corpus = make_corpus(rows)
+    corpus, vocabulary = make_corpus(rows, text)
     chosen = np.arange(0, len(corpus), step)
     generator = None if seed is None else np.random.default_rng(seed)
     seen = []
@@ -63,14 +52,13 @@ def test_batches_hold_each_row_once_with_its_own_tokens(
             row = int(corpus.row_ids[span])
             assert row == int(label)
             words = batch.tokens[sequence, start:end].tolist()
-            vocabulary = build_vocabulary(place_rows([t for t, _ in rows], [g for _, g in rows])[0])
-            assert words == vocabulary.encode(rows[row][0] or [UNKNOWN]).tolist()
+            assert words == vocabulary.encode(rows[row][0].split() or [UNKNOWN]).tolist()
             seen.append(int(span))
     assert sorted(seen) == sorted(corpus.spans_of(chosen).tolist())
 
 
-def test_batches_are_shuffled_by_the_generator_alone() -> None:
-    corpus = make_corpus([([letter], "g") for letter in "abc" * 20])
+def test_batches_are_shuffled_by_the_generator_alone(text: TextConfig) -> None:
+    corpus, _ = make_corpus([(f"{letter}{number}", "g") for number in range(20) for letter in "abc"], text)
 
     def order(seed: int) -> list[int]:
         batches = iterate_batches(corpus, np.arange(len(corpus)), 1, np.random.default_rng(seed))

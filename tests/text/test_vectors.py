@@ -1,138 +1,157 @@
-"""Word vectors from a package, served on the loopback."""
+"""Word vectors: files of one's own, torchtext's names, and a package that npm fetches."""
 
 import io
 import json
+import os
+import ssl
 import tarfile
 import zipfile
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pytest
+from torchtext import vocab as torchtext_vocab
 
 from tests.support.served import Served
 from unroll.core.errors import UnrollError
-from unroll.text import lexicons as vectors
-from unroll.text.lexicons import (
-    PACKAGES,
-    Entries,
-    Package,
-    fetch_vectors,
-    read_senticnet,
-    read_textblob,
-    read_vader,
-    read_wink,
-    unpack_vectors,
-)
-from unroll.text.vectors import join_vectors, load_vectors
-from unroll.text.vocabulary import Vocabulary
-
-WORDS = {"good": [1.0, -0.5, 3.25] + [0.0] * 100, "bad": [0.1, 2e-7, 4.0] + [0.0] * 97, "two words": [1.0] * 100}
+from unroll.text import vectors
+from unroll.text.vectors import WINK, WINK_FILE, WINK_PACKAGE, extend_vocabulary, join_vectors, load_vectors
+from unroll.text.vocabulary import UNKNOWN, UNKNOWN_ID, Vocabulary
 
 
-def pack(content: object, member: str = "package/v.json") -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-        body = json.dumps(content).encode()
-        info = tarfile.TarInfo(member)
-        info.size = len(body)
-        archive.addfile(info, io.BytesIO(body))
-    return stream.getvalue()
+@pytest.fixture
+def words() -> Vocabulary:
+    return Vocabulary((UNKNOWN, "good", "Bad", "film"))
 
 
-def offer(monkeypatch: pytest.MonkeyPatch, url: str, content: bytes) -> None:
-    package = Package(f"{url}/v.tgz", sha256(content).hexdigest(), "package/v.json", read_wink)
-    monkeypatch.setattr(vectors, "PACKAGES", {"npm:v": package})
+def test_vectors_of_a_local_file_are_found_by_word_and_by_lower_case(
+    tmp_path: Path, words: Vocabulary, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "v.txt").write_text("good 1 2 3\nbad 4 5 6\nelse 7 8 9\n")
+    before = ssl._create_default_https_context
+    found = load_vectors(str(tmp_path / "v.txt"), words, tmp_path / "cache")
+    assert found[1].tolist() == [1, 2, 3]
+    assert found[2].tolist() == [4, 5, 6]
+    assert np.isnan(found[[UNKNOWN_ID, 3]]).all()
+    assert ssl._create_default_https_context is before, "torchtext switches off certificate checks"
+    assert capsys.readouterr() == ("", ""), "no progress bar where there is no terminal"
+    assert [path.name for path in tmp_path.iterdir()] == ["v.txt"]
 
 
-def test_a_package_is_downloaded_once_and_read_by_torchtext(
-    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_changed_file_of_vectors_is_read_anew(tmp_path: Path, words: Vocabulary) -> None:
+    for number in (1, 2):
+        (tmp_path / "v.txt").write_text(f"good {number} 0 0\n")
+        assert load_vectors(str(tmp_path / "v.txt"), words, tmp_path / "cache")[1, 0] == number
+
+
+@pytest.mark.parametrize("content", ["good 1 2 3\nbad 4 5\n", "good 1 x 3\n", ""])
+def test_a_damaged_vectors_file_is_named(tmp_path: Path, words: Vocabulary, content: str) -> None:
+    (tmp_path / "v.txt").write_text(content)
+    with pytest.raises(UnrollError, match=r"v.txt: expected a word and equally many numbers on each line"):
+        load_vectors(str(tmp_path / "v.txt"), words, tmp_path / "cache")
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path: Path, words: Vocabulary) -> None:
+    with pytest.raises(UnrollError, match=r"'glove.7B': no such file.*lexicon:vader.*npm:wink.*glove.6B.100d"):
+        load_vectors("glove.7B", words, tmp_path)
+
+
+def test_glove_is_downloaded_once_from_the_address_that_torchtext_knows(
+    served: Served, tmp_path: Path, words: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, files, asked = served
-    files["/v.tgz"] = pack({"vectors": WORDS})
-    offer(monkeypatch, url, files["/v.tgz"])
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("glove.6B.50d.txt", "good " + " ".join(["0.5"] * 50) + "\n")
+        archive.writestr("glove.6B.300d.txt", "not wanted")
+    files["/glove.6B.zip"] = stream.getvalue()
+    monkeypatch.setitem(torchtext_vocab.GloVe.url, "6B", f"{url}/glove.6B.zip")
     for _ in range(2):
-        file = fetch_vectors("npm:v", tmp_path)
-    assert asked == ["/v.tgz"]
-    found = load_vectors(file, Vocabulary(("<unk>", "bad", "good", "never")), tmp_path)
+        found = load_vectors("glove.6B.50d", words, tmp_path)
+    assert found.shape == (4, 50)
+    assert np.isfinite(found).all(1).sum() == 1
+    assert asked == ["/glove.6B.zip"]
+    assert not (tmp_path / "glove.6B.300d.txt").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"no archive"])
+def test_a_failed_download_of_glove_is_one_sentence(
+    served: Served, tmp_path: Path, words: Vocabulary, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    url, files, _ = served
+    if content is not None:
+        files["/glove.6B.zip"] = content
+    monkeypatch.setitem(torchtext_vocab.GloVe.url, "6B", f"{url}/glove.6B.zip")
+    with pytest.raises(UnrollError, match=r"'glove.6B.50d': http.*/glove.6B.zip cannot be downloaded"):
+        load_vectors("glove.6B.50d", words, tmp_path)
+
+
+VECTORS = {"vectors": {"good": [0.25] * 102, "bad": [0.1, 2e-7] + [0.0] * 100}}
+
+
+def offer_npm(folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, member: str = WINK_FILE) -> Path:
+    """Put an `npm` first on the path that packs one file and counts its calls."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        info = tarfile.TarInfo(member)
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    (folder / "package.tgz").write_bytes(stream.getvalue())
+    calls = folder / "calls"
+    script = f'#!/bin/sh\necho "$@" >> {calls}\ncp {folder}/package.tgz wink.tgz\n'
+    (folder / "bin").mkdir()
+    (folder / "bin/npm").write_text(script)
+    (folder / "bin/npm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(vectors, "WINK_SHA256", sha256(json.dumps(VECTORS).encode()).hexdigest())
+    return calls
+
+
+def test_an_npm_package_is_fetched_once_by_npm_itself(
+    tmp_path: Path, words: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = offer_npm(tmp_path, monkeypatch, json.dumps(VECTORS).encode())
+    for _ in range(2):
+        found = load_vectors(WINK, words, tmp_path / "cache")
+    assert calls.read_text().splitlines() == [f"pack --ignore-scripts {WINK_PACKAGE}"]
     assert found.shape == (4, 100)
-    np.testing.assert_allclose(found[1:3, :3], [[0.1, 2e-7, 4.0], [1.0, -0.5, 3.25]], rtol=1e-6)
+    np.testing.assert_allclose(found[1:3, :2], [[0.25, 0.25], [0.1, 2e-7]])
     assert np.isnan(found[[0, 3]]).all()
 
 
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (pack({"words": WORDS}), "expected package/v.json with vectors inside"),
-        (pack({"vectors": WORDS}, "package/other.json"), "expected package/v.json with vectors inside"),
-        (b"no archive", "expected package/v.json with vectors inside"),
-        (None, "cannot be had"),
-    ],
-)
-def test_another_package_is_refused_and_leaves_no_vectors(
-    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    content: bytes | None, told: str,
-) -> None:  # fmt: skip
-    url, files, _ = served
-    if content is not None:
-        files["/v.tgz"] = content
-    offer(monkeypatch, url, content or b"")
-    with pytest.raises(UnrollError, match=told):
-        fetch_vectors("npm:v", tmp_path)
-    assert not list(tmp_path.glob("*.txt"))
-
-
-def test_a_package_with_another_sha256_is_refused(
-    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("content", "member"), [(b"{}", WINK_FILE), (b"{}", "package/other.json")])
+def test_another_package_is_refused(
+    tmp_path: Path, words: Vocabulary, monkeypatch: pytest.MonkeyPatch, content: bytes, member: str
 ) -> None:
-    url, files, _ = served
-    files["/v.tgz"] = pack({"vectors": WORDS})
-    offer(monkeypatch, url, b"what was expected")
-    with pytest.raises(UnrollError, match="cannot be had"):
-        fetch_vectors("npm:v", tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    offer_npm(tmp_path, monkeypatch, content, member)
+    with pytest.raises(UnrollError, match=f"{WINK_PACKAGE}"):
+        load_vectors(WINK, words, tmp_path / "cache")
 
 
-def test_other_names_stay_as_they_are(tmp_path: Path) -> None:
-    assert fetch_vectors("glove.6B.100d", tmp_path) == "glove.6B.100d"
-    assert all(name.startswith(("npm:", "pypi:")) and len(package.sha256) == 64 for name, package in PACKAGES.items())
-
-
-VADER = ":)\t2.0\t1.18322\t[2, 2]\nGreat\t3.1\t0.7\t[3, 4]\n\n"
-SENTICNET = """#senticnet['concept_name'] = ['introspection_value', 'temper_value']
-senticnet = {}
-senticnet['great'] = ['0.9', '0', '-0.1', '0.8', '#joy', '#eagerness', 'positive', '0.9', 'a', 'b', 'c', 'd', 'e']
-senticnet['don't'] = ['0', '0', '0', '-0.5', '#fear', '#anger', 'negative', '-0.25', 'a', 'b', 'c', 'd', 'e']
-"""
-TEXTBLOB = """<sentiment language="en">
-  <word form="great" wordnet_id="a-1" pos="JJ" sense="x" polarity="1.0" subjectivity="0.5" intensity="1.0" />
-  <word form="great" wordnet_id="a-2" pos="JJ" sense="y" polarity="0.5" subjectivity="1.0" intensity="2.0" />
-</sentiment>"""
-
-
-@pytest.mark.parametrize(
-    ("read", "content", "expected"),
-    [
-        (read_vader, VADER, {":)": [1.0, 0.59161, 1.0], "great": [1.55, 0.35, 1.0]}),
-        (read_senticnet, SENTICNET, {"great": [0.9, 0, -0.1, 0.8, 0.9, 0.5], "don't": [0, 0, 0, -0.5, -0.25, 0.5]}),
-        (read_textblob, TEXTBLOB, {"great": [0.75, 0.75, 0.5]}),
-    ],
-)
-def test_a_lexicon_in_a_wheel_is_read_as_text(
-    tmp_path: Path, read: Callable[[IO[bytes]], Entries], content: str, expected: dict[str, list[float]]
+def test_npm_that_is_missing_or_fails_is_one_sentence(
+    tmp_path: Path, words: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with zipfile.ZipFile(tmp_path / "a.whl", "w") as wheel:
-        wheel.writestr("a/lexicon", content)
-    unpack_vectors(tmp_path / "a.whl", Package("", "", "a/lexicon", read), tmp_path / "v.txt")
-    words = tuple(expected)
-    found = load_vectors(str(tmp_path / "v.txt"), Vocabulary(("<unk>", *words)), tmp_path / "cache")
-    np.testing.assert_allclose(found[1:], [expected[word] for word in words], rtol=1e-5)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnrollError, match="npm not found; install Node"):
+        load_vectors(WINK, words, tmp_path / "cache")
+    (tmp_path / "npm").write_text("#!/bin/sh\necho 'npm error 404' >&2\nexit 1\n")
+    (tmp_path / "npm").chmod(0o755)
+    with pytest.raises(UnrollError, match=f"`npm pack --ignore-scripts {WINK_PACKAGE}` failed: npm error 404"):
+        load_vectors(WINK, words, tmp_path / "cache")
 
 
-def test_sets_of_vectors_stand_side_by_side_with_zeros_where_one_lacks_a_word() -> None:
+def test_sets_of_vectors_lie_side_by_side_with_zeros_where_one_lacks_a_word() -> None:
     nan = np.nan
     first = np.array([[nan, nan], [1, 2], [3, 4], [nan, nan]], np.float32)
     second = np.array([[nan], [nan], [5], [6]], np.float32)
     np.testing.assert_array_equal(join_vectors([first, second]), [[nan] * 3, [1, 2, 0], [3, 4, 5], [0, 0, 6]])
+
+
+def test_a_vocabulary_grows_by_the_words_that_have_a_vector(tmp_path: Path, words: Vocabulary) -> None:
+    (tmp_path / "v.txt").write_text("good 1 2 3\nnew 4 5 6\n")
+    name = str(tmp_path / "v.txt")
+    larger, found = extend_vocabulary(words, ["film", "zzz", "new", "good"], [name, name], tmp_path)
+    assert larger.tokens == (*words.tokens, "new")
+    nan = [np.nan] * 6
+    np.testing.assert_array_equal(found, [nan, [1, 2, 3] * 2, nan, nan, [4, 5, 6] * 2])

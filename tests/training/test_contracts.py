@@ -15,10 +15,9 @@ from unroll.models.bundle import Bundle, load_bundle, save_bundle
 from unroll.models.inference import predict
 from unroll.models.span_classifier import CELLS, SpanClassifier
 from unroll.text.batches import iterate_batches
-from unroll.text.corpus import Corpus, build_corpus
-from unroll.text.spans import place_rows
-from unroll.text.tokenizer import get_tokenizer
-from unroll.text.vocabulary import Vocabulary, build_vocabulary
+from unroll.text.corpus import Corpus
+from unroll.text.encode import encode_rows
+from unroll.text.vocabulary import Vocabulary
 from unroll.training.fit import fit
 from unroll.training.hihell import LETTERS
 from unroll.training.lessons import make_hello_corpus
@@ -60,12 +59,12 @@ def case(request: pytest.FixtureRequest, sample_rows: dict[str, pd.DataFrame], c
         text = config.task[name].text
         head = {"head": "mlp", "head_hidden": 24} if context == "hidden layer" else {}
         shape = config.task[name].model.model_copy(update={"hidden": 16, "embedding": 12, **head})
-        rows = sample_rows[name].groupby("label").head(12).sort_index()
-        groups = rows["group"].tolist() if context in ("sentence", "hidden layer") else None
-        sequences, spans = place_rows([get_tokenizer(text)(row) for row in rows["text"]], groups)
-        vocabulary = build_vocabulary(sequences)
-        labels, row_ids = rows["label"].to_numpy(), rows["row_id"].to_numpy()
-        corpus = build_corpus(vocabulary, sequences, np.zeros(len(sequences), int), spans, labels, row_ids)
+        rows = sample_rows[name].groupby("label").head(12).sort_index().assign(fold=0)
+        if context == "phrase":
+            text = text.model_copy(update={"context": "phrase"})
+        encoded = encode_rows([rows.to_dict("list")], text)
+        vocabulary = encoded.build_vocabulary()
+        corpus = encoded.with_vocabulary(vocabulary)
         classes = len(load_task(name).labels)
     torch.manual_seed(1)
     model = SpanClassifier(cell, shape, len(vocabulary), classes)

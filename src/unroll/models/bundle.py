@@ -17,9 +17,7 @@ from unroll.core.files import read_json, sha256_of_file, write_json
 from unroll.core.settings import ModelConfig, TextConfig
 from unroll.models.inference import predict
 from unroll.models.span_classifier import CELLS, SpanClassifier
-from unroll.text.corpus import build_corpus
-from unroll.text.spans import place_rows
-from unroll.text.tokenizer import get_tokenizer
+from unroll.text.encode import encode_texts
 from unroll.text.vocabulary import Vocabulary
 
 FORMAT = 2
@@ -43,12 +41,7 @@ class Bundle:
         """Return the class probabilities of whole texts, (len(texts), C)."""
         if not texts:
             return np.empty((0, len(self.labels)), dtype=np.float32)
-        tokenize = get_tokenizer(self.text)
-        sequences, spans = place_rows([tokenize(text) for text in texts], groups=None)
-        unknown = np.full(len(texts), -1)
-        numbers = np.arange(len(texts))
-        corpus = build_corpus(self.vocabulary, sequences, unknown, spans, labels=unknown, row_ids=numbers)
-        return predict(self.model, corpus, numbers)
+        return predict(self.model, encode_texts(texts, self.text, self.vocabulary), np.arange(len(texts)))
 
 
 def predict_mean(bundles: Sequence[Bundle], texts: Sequence[str]) -> npt.NDArray[np.float32]:

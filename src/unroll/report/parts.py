@@ -20,7 +20,8 @@ from unroll.models.predictor import EnsemblePredictor, explain, load_predictor
 from unroll.report.charts import draw_confusion, draw_curves, draw_folds, draw_kinds, draw_reliability, draw_sizes
 from unroll.report.readings import Node, draw_after, draw_gates, draw_tree
 from unroll.report.style import Figure
-from unroll.text.spans import Spans, cut_rows
+from unroll.text.encode import encode_rows
+from unroll.text.spans import Ints
 from unroll.text.tokenizer import get_tokenizer
 from unroll.text.vocabulary import UNKNOWN_ID, Vocabulary
 
@@ -113,8 +114,8 @@ def draw_errors(found: TaskResults) -> Figure:
     if not found.reads_letters:
         kinds["by negation (not, never) and contrast (but)"] = analysis.find_turns(tokens)
     if found.text.context == "sentence":
-        spans = _place(found)[1]
-        depths = analysis.measure_depths(spans.sequence, spans.start, spans.end)
+        _, spans = _place(found)
+        depths = analysis.measure_depths(*spans)
         kinds["by depth: how many phrases hold it"] = analysis.bin_counts(depths, (0, 1, 2, 3, 5, 8))
     right, groups = answers["right"].to_numpy(), answers["group"].to_numpy(object)
     panels = {
@@ -130,12 +131,12 @@ def draw_trees(found: TaskResults) -> list[Figure]:
     They are one with a contrast and one with a negation, both read rightly as a whole, and the one that was read
     wrongly with most confidence.
     """
-    sequences, spans = _place(found)
+    sequences, (sequence_of, start, end) = _place(found)
     answers = found.ensembled.reset_index(drop=True).assign(
-        sequence=spans.sequence, start=spans.start, end=spans.end, length=spans.end - spans.start
+        sequence=sequence_of, start=start, end=end, length=end - start
     )
     sizes = answers.groupby("sequence")["row_id"].transform("size")
-    whole = np.array([len(sequences[number]) for number in spans.sequence]) == answers["length"]
+    whole = np.array([len(sequences[number]) for number in sequence_of]) == answers["length"]
     roots = answers[whole & answers["length"].isin(TREE_TOKENS) & (sizes > 5)].assign(phrases=sizes)
     turns = analysis.find_turns([sequences[number] for number in roots["sequence"]])[0]
     neutral = (len(found.task.labels) - 1) / 2
@@ -230,10 +231,15 @@ def _unknown_shares(
     )
 
 
-def _place(found: TaskResults) -> tuple[list[list[str]], Spans]:
-    """LeaderboardEntry the out-of-fold rows as spans of their sentences, as training did."""
-    sequences, spans, _ = cut_rows(found.ensembled[["group", "text", "fold"]], found.text)
-    return sequences, spans
+def _place(found: TaskResults) -> tuple[list[list[str]], tuple[Ints, Ints, Ints]]:
+    """Return the tokens of S sentences, and each out-of-fold row's sentence, first token and end in it, (R,) each."""
+    rows = found.ensembled.assign(row_id=np.arange(len(found.ensembled)))
+    encoded = encode_rows([rows.to_dict("list")], found.text)
+    corpus, words = encoded.corpus, np.array(encoded.tokens, dtype=object)
+    sequences = [part.tolist() for part in np.split(words[corpus.tokens], corpus.offsets[1:-1])]
+    order = np.argsort(corpus.row_ids)
+    sequence = np.repeat(np.arange(len(corpus)), np.diff(corpus.span_offsets))
+    return sequences, (sequence[order], corpus.starts[order], corpus.ends[order])
 
 
 def keep_training(rows: pd.DataFrame) -> pd.DataFrame:

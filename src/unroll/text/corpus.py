@@ -1,18 +1,17 @@
-"""Ragged arrays: sequences of tokens, the spans in them and their labels, on disk, in memory and in batches.
+"""Ragged arrays: sequences of tokens, the spans in them and their labels.
 
 Nothing here is padded. Sequences lie end to end in one array, and a batch holds sequences of one length only, so that
-neither masks nor packed sequences are needed and a recurrent layer computes real tokens alone.
+neither masks nor packed sequences are needed and a recurrent layer computes real tokens only.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from unroll.core.errors import UnrollError
-from unroll.text.spans import Ints, Spans
-from unroll.text.vocabulary import TokenIds, Vocabulary
+from unroll.text.spans import Ints
+from unroll.text.vocabulary import TokenIds
 
 TEST_FOLD = -1
 
@@ -26,10 +25,10 @@ class Corpus:
         offsets: where each sequence begins in `tokens`, and N at the end, (S + 1,).
         folds: fold of each sequence, -1 in the test part, (S,).
         span_offsets: where each sequence's spans begin, and R at the end, (S + 1,).
-        starts: first token of each span, counted from its sequence's beginning, (R,).
+        starts: first token of each span, counted from the beginning of its sequence, (R,).
         ends: the token after the last one of each span, counted likewise, (R,).
         labels: class of each span, -1 where it is not known, (R,).
-        row_ids: which row of the task each span answers, (R,).
+        row_ids: row of the task that each span is, (R,).
     """
 
     tokens: TokenIds
@@ -53,7 +52,7 @@ class Corpus:
             raise ValueError("the corpus' arrays do not fit each other")
 
     def __len__(self) -> int:
-        """Return the number of sequences."""
+        """Return S."""
         return len(self.folds)
 
     def save(self, folder: Path) -> None:
@@ -63,9 +62,8 @@ class Corpus:
             np.save(folder / f"{item.name}.npy", getattr(self, item.name))
 
     def spans_of(self, sequences: Ints) -> Ints:
-        """Return the numbers of the spans that lie in the given sequences, in the order of the sequences."""
-        first, counts = self.span_offsets[sequences], np.diff(self.span_offsets)[sequences]
-        return _ranges(first, counts)
+        """Return the numbers of the spans in the given sequences, in the order of the sequences."""
+        return _ranges(self.span_offsets[sequences], np.diff(self.span_offsets)[sequences])
 
     def tokens_of(self, sequences: Ints) -> TokenIds:
         """Return the tokens of the given sequences end to end."""
@@ -91,33 +89,8 @@ def load_corpus(folder: Path) -> Corpus:
         raise UnrollError(f"{folder}: {error}; run the tokenize stage again") from None
 
 
-def build_corpus(
-    vocabulary: Vocabulary, sequences: Sequence[Sequence[str]], folds: Ints, spans: Spans, labels: Ints, row_ids: Ints
-) -> Corpus:
-    """Number the tokens of sequences and sort the spans by the sequence they lie in.
-
-    Args:
-        vocabulary: gives the numbers.
-        sequences: S token lists, none of them empty.
-        folds: of each sequence, (S,).
-        spans: one for each of the R rows.
-        labels: of each row, (R,).
-        row_ids: of each row, (R,).
-    """
-    order = np.argsort(spans.sequence, kind="stable")
-    return Corpus(
-        tokens=vocabulary.encode([token for sequence in sequences for token in sequence]),
-        offsets=_offsets(np.array([len(sequence) for sequence in sequences], dtype=np.int64)),
-        folds=folds,
-        span_offsets=_offsets(np.bincount(spans.sequence, minlength=len(sequences))),
-        starts=spans.start[order],
-        ends=spans.end[order],
-        labels=labels[order],
-        row_ids=row_ids[order],
-    )
-
-
-def _offsets(counts: Ints) -> Ints:
+def make_offsets(counts: Ints) -> Ints:
+    """Return where each of consecutive runs of so many items begins, and where the last one ends: (S,) to (S + 1,)."""
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 

@@ -10,11 +10,7 @@ Tokenizer = Callable[[str], list[str]]
 
 
 def get_tokenizer(config: TextConfig) -> Tokenizer:
-    """Return the function that cuts a text into tokens. A text with no token in it gives an empty list."""
-    if config.tokenizer == "characters":
-        cut: Tokenizer = list
-    elif config.tokenizer == "whitespace":
-        cut = str.split
-    else:
-        cut = get_torchtext_tokenizer(config.tokenizer)
-    return (lambda text: cut(text.lower())) if config.lower else cut
+    """Return the function that splits a text into tokens; a blank text has none."""
+    splitters: dict[str, Tokenizer] = {"characters": list, "whitespace": str.split}
+    split = splitters.get(config.tokenizer) or get_torchtext_tokenizer(config.tokenizer)
+    return (lambda text: split(text.lower())) if config.lower else split

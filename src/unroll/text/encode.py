@@ -1,0 +1,100 @@
+"""From rows of text to a corpus: tokenize, align rows with sequences, number the tokens."""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+
+from unroll.core.settings import TextConfig
+from unroll.text.corpus import TEST_FOLD, Corpus, make_offsets
+from unroll.text.spans import SpanAligner
+from unroll.text.tokenizer import get_tokenizer
+from unroll.text.vocabulary import UNKNOWN, Vocabulary, build_vocabulary
+
+COLUMNS = ["row_id", "group", "text", "label", "fold"]
+Columns = Mapping[Any, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """A corpus whose tokens are numbered in order of appearance, as long as there is no vocabulary.
+
+    Attributes:
+        corpus: of the rows.
+        tokens: the V different tokens by their number in the corpus.
+    """
+
+    corpus: Corpus
+    tokens: Sequence[str]
+
+    def build_vocabulary(self, min_count: int = 1, max_size: int | None = None) -> Vocabulary:
+        """Build the vocabulary of the training part's sequences; see vocabulary.build_vocabulary."""
+        in_training = np.repeat(self.corpus.folds != TEST_FOLD, np.diff(self.corpus.offsets))  # (N,)
+        counts = np.bincount(self.corpus.tokens[in_training], minlength=len(self.tokens))  # (V,)
+        pairs = zip(self.tokens, counts.tolist(), strict=True)
+        return build_vocabulary(Counter({token: count for token, count in pairs if count}), min_count, max_size)
+
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Corpus:
+        """Return the corpus with the numbers of a vocabulary."""
+        return replace(self.corpus, tokens=vocabulary.encode(self.tokens)[self.corpus.tokens])
+
+
+def read_batches(rows: Path) -> Iterator[Columns]:
+    """Yield COLUMNS of a parquet file, some thousands of rows at a time."""
+    with parquet.ParquetFile(rows) as file:
+        for batch in file.iter_batches(2**13, columns=COLUMNS, use_threads=False):
+            yield batch.to_pydict()
+
+
+def encode_rows(batches: Iterable[Columns], config: TextConfig) -> EncodedRows:
+    """Tokenize rows and align them with sequences, in memory: about 100 bytes a row and 600 a group.
+
+    With context "sentence", a row that occurs whole in an earlier sequence of its group becomes a span of it; any other
+    row, and with context "phrase" every row, becomes a sequence. A row without a token is read as one unknown token.
+
+    Args:
+        batches: rows by column, with COLUMNS; no group crosses folds.
+        config: the tokenizer and the context.
+    """
+    tokenize, aligner, is_grouped = get_tokenizer(config), SpanAligner(), config.context == "sentence"
+    numbers: dict[str, int] = {}
+    tokens, lengths, folds = array("i"), array("q"), array("q")  # (N,), (S,), (S,)
+    sequences, starts, ends, labels, row_ids = (array("q") for _ in range(5))  # (R,) each
+    for batch in batches:
+        labels.extend(batch["label"])
+        row_ids.extend(batch["row_id"])
+        for group, text, fold in zip(batch["group"], batch["text"], batch["fold"], strict=True):
+            row = tokenize(text) or [UNKNOWN]
+            sequence, start = aligner.place(row, group if is_grouped else None)
+            if sequence == len(folds):
+                tokens.extend([numbers.setdefault(token, len(numbers)) for token in row])
+                lengths.append(len(row))
+                folds.append(fold)
+            sequences.append(sequence)
+            starts.append(start)
+            ends.append(start + len(row))
+    del aligner
+    order = np.argsort(sequences, kind="stable")
+    corpus = Corpus(
+        tokens=np.array(tokens, dtype=np.int32),
+        offsets=make_offsets(np.asarray(lengths)),
+        folds=np.asarray(folds),
+        span_offsets=make_offsets(np.bincount(sequences)),
+        starts=np.asarray(starts)[order],
+        ends=np.asarray(ends)[order],
+        labels=np.asarray(labels)[order],
+        row_ids=np.asarray(row_ids)[order],
+    )
+    return EncodedRows(corpus, list(numbers))
+
+
+def encode_texts(texts: Sequence[str], config: TextConfig, vocabulary: Vocabulary) -> Corpus:
+    """Encode whole texts, at least one: text number i is sequence i, with one span and an unknown label."""
+    size = len(texts)
+    columns = {"row_id": range(size), "group": texts, "text": texts, "label": [-1] * size, "fold": [-1] * size}
+    return encode_rows([columns], config.model_copy(update={"context": "phrase"})).with_vocabulary(vocabulary)
