@@ -19,9 +19,8 @@ import torch
 from benchmarks import dataset, loops
 from benchmarks.measure import Rate, in_own_process, matrix_product, print_table, race
 from unroll.core.errors import UnrollError
-from unroll.core.params import read_config
+from unroll.core.params import choose_profile, read_config
 from unroll.core.settings import TaskConfig
-from unroll.core.workspace import choose_profile
 from unroll.models.inference import predict
 from unroll.models.span_classifier import CELLS, SpanClassifier
 from unroll.text.batches import iterate_batches

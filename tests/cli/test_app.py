@@ -1,4 +1,4 @@
-"""The commands as a person runs them: in a process of their own."""
+"""What all commands share: help, the folder they run in, and `make`."""
 
 import subprocess
 import sys
@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 
+from tests.support.command import unroll
 from tests.support.project import ROOT, Project, copy_project
 from unroll.cli.app import app
 
-COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback]
+COMMANDS = list(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +23,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_a_folder_of_data_is_resolved_checked_and_chosen(project: Project, tmp_path: Path) -> None:
     for name in ("sentiment-analysis-on-movie-reviews", "surnames"):
         (tmp_path / name).mkdir()
-    project.run("unroll", "data", str(tmp_path))
+    assert unroll(project.folder, "data", str(tmp_path)).returncode == 0
     values = yaml.safe_load((project.folder / "params.yaml").read_text())
     assert values["data"] == {"source": "local", "dir": str(tmp_path), "mirrors": {}}
-    project.run("unroll", "data", "--source", "kaggle")
+    assert unroll(project.folder, "data", "--source", "kaggle").returncode == 0
     assert yaml.safe_load((project.folder / "params.yaml").read_text())["data"]["source"] == "kaggle"
-    project.run("unroll", "data")
+    assert unroll(project.folder, "data").returncode == 0
     values = yaml.safe_load((project.folder / "params.yaml").read_text())
     chosen = {name: values["data"][name] for name in ("source", "dir")}
     assert chosen == {"source": "local", "dir": "data/sample"}, "a call never inherits the last one's choice"
@@ -35,8 +37,8 @@ def test_a_folder_of_data_is_resolved_checked_and_chosen(project: Project, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["data", "nowhere"], "error: DATA=nowhere: no such folder"),
-        (["data", "src"], "error: DATA=src: expected sentiment-analysis-on-movie-reviews/ in it"),
+        (["data", "nowhere"], "error: nowhere: no such folder; README.md shows the layout of DATA=<folder>"),
+        (["data", "src"], "error: src/sentiment-analysis-on-movie-reviews: no such folder"),
         (["data", "--source", "s3"], "'s3' is not one of 'local', 'kaggle'"),
         (["results"], "error: reports/metrics/sentiment.json: no such file"),
     ],
@@ -44,7 +46,7 @@ def test_a_folder_of_data_is_resolved_checked_and_chosen(project: Project, tmp_p
 def test_a_mistake_is_one_sentence_and_a_status(project: Project, arguments: list[str], told: str) -> None:
     (project.folder / "reports/metrics/sentiment.json").unlink(missing_ok=True)
     before = (project.folder / "params.yaml").read_text()
-    done = project.run("unroll", *arguments, check=False)
+    done = unroll(project.folder, *arguments)
     assert done.returncode != 0
     assert told in " ".join(done.stderr.split()).replace("│", "")
     assert "Traceback" not in done.stderr
@@ -53,15 +55,18 @@ def test_a_mistake_is_one_sentence_and_a_status(project: Project, arguments: lis
 
 def test_outside_a_git_repository_it_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    done = Project(tmp_path).run("unroll", "data", check=False)
+    done = unroll(tmp_path, "data")
     assert done.returncode == 1
     assert "not a git repository, which DVC needs" in done.stderr
 
 
 def test_outside_the_project_it_says_where_to_go(project: Project) -> None:
-    done = Project(project.folder / "src").run("unroll", "data", check=False)
-    assert done.returncode == 1
-    assert "params.yaml: no such file; run this in the folder that holds params.yaml" in done.stderr
+    before = sorted(project.folder.rglob("*"))
+    for command in ("data", "doctor", "ui"):
+        done = unroll(project.folder / "src", command)
+        assert done.returncode == 1
+        assert done.stderr == f"error: params.yaml: no such file; run this in the project's folder, {project.folder}\n"
+    assert sorted(project.folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS])
@@ -97,5 +102,5 @@ def test_make_refuses_a_folder_that_is_not_there_before_dvc_starts(project: Proj
         bin_folder.symlink_to(Path(sys.executable).parent)
     done = project.run("make", "repro", "DATA=nowhere", check=False)
     assert done.returncode != 0
-    assert "error: DATA=nowhere: no such folder" in done.stderr
+    assert "error: nowhere: no such folder" in done.stderr
     assert "Running stage" not in done.stdout

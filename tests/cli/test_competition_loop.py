@@ -401,7 +401,7 @@ def test_doctor_says_that_all_is_well(competitor: Competitor) -> None:
     assert "access token from the variable KAGGLE_API_TOKEN" in done.stdout
     assert f"{SLUG}: accepted, 5 submissions a day" in done.stdout
     assert "student" in done.stdout
-    assert "initialised; " in done.stdout
+    assert "ok       DVC " in done.stdout
     assert "ready: `make repro` can run" in done.stdout
 
 

@@ -1,4 +1,4 @@
-"""`unroll predict` as a person runs it, on small models that are put where `dvc repro` leaves them."""
+"""`unroll predict` on small models that are put where `dvc repro` leaves them."""
 
 import csv
 import io
@@ -18,10 +18,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.command import Done, unroll
 from tests.support.definitions import load_task
 from tests.support.project import ROOT, Project
 from unroll import tracking
-from unroll.cli.predict import find_file, find_predictor, shown, signed_bar
+from unroll.cli import predict as command
+from unroll.cli.predict import find_file, load_models, shown, signed_bar
 from unroll.core.errors import UnrollError
 from unroll.core.settings import Config, ModelConfig
 from unroll.data.texts import Kind, format_csv, parse_texts, read_texts
@@ -88,6 +90,7 @@ def project(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Project
         content = json.dumps({"nested": True, "weights": WEIGHTS, "calibration": None})
         (folder / "data/ensemble" / task / "weights.json").write_text(content)
     shutil.copytree(ROOT / "competitions", folder / "competitions")
+    shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
     return Project(folder)
 
 
@@ -97,11 +100,8 @@ def predictor(models: Models) -> EnsemblePredictor:
     return EnsemblePredictor(members, Ensemble(np.array(list(WEIGHTS.values())), None))
 
 
-def ask(project: Project, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        ["unroll", "predict", *arguments], cwd=project.folder, env=project.environment(), input=given,
-        capture_output=True,
-    )  # fmt: skip
+def ask(project: Project, *arguments: str, given: bytes = b"") -> Done:
+    return unroll(project.folder, "predict", *arguments, given=given)
 
 
 def ensemble(cells: dict[str, list[Bundle]], texts: Sequence[str]) -> npt.NDArray[np.float64]:
@@ -114,9 +114,9 @@ def ensemble(cells: dict[str, list[Bundle]], texts: Sequence[str]) -> npt.NDArra
     return np.concatenate(answers).astype(float)
 
 
-def told(done: subprocess.CompletedProcess[bytes]) -> str:
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
+def told(done: Done) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_texts_are_answered_for_a_person(project: Project, models: Models) -> None:
@@ -130,7 +130,7 @@ def test_texts_are_answered_for_a_person(project: Project, models: Models) -> No
         best = np.argsort(-row)[:3]
         assert [name for name, _ in pairs] == list(names[best])
         np.testing.assert_allclose([float(value) for _, value in pairs], row[best], atol=6e-5)
-    assert done.stderr.decode() == "2 letters unknown to the model, read as such: ж, 9\n"
+    assert done.stderr == "unknown letters: 2 (ж, 9)\n"
 
 
 def test_a_csv_file_comes_back_row_by_row_with_its_answers(project: Project, models: Models) -> None:
@@ -148,9 +148,7 @@ def test_a_csv_file_comes_back_row_by_row_with_its_answers(project: Project, mod
         assert [answer[1], answer[3]] == list(labels[best])
         np.testing.assert_allclose([float(answer[2]), float(answer[4])], row[best], atol=2e-6)
         assert all(re.fullmatch(r"0\.\d{6}", answer[place]) for place in (2, 4))
-    assert done.stderr.decode() == (
-        "5 letters, in 4 of 11 texts, unknown to the model, read as such: \", ,, '\\n', '\\r', ж\n"
-    )
+    assert done.stderr == "unknown letters in 4 of 11 texts: 5 (\", ,, '\\n', '\\r', ж)\n"
 
 
 def test_standard_input_is_a_text_a_line_and_json_has_it_all(project: Project, models: Models) -> None:
@@ -198,26 +196,19 @@ def test_an_explanation_adds_up(project: Project, models: Models) -> None:
         whole = ensemble(cells, [text])[0]
         assert names[whole.argmax()] in lines[start]
         assert f"{whole.max():.4f}" in lines[start]
-        changes = lines[start + 2 : start + 2 + len(tokens)]
-        steps = lines[start + 3 + len(tokens) : start + 3 + 2 * len(tokens)]
         without = [" ".join([*tokens[:place], "qwerty", *tokens[place + 1 :]]) for place in range(len(tokens))]
         replaced = ensemble(cells, without)[:, whole.argmax()]
         after = ensemble(cells, [" ".join(tokens[: place + 1]) for place in range(len(tokens))])
         longest = max(abs(whole.max() - replaced))
-        for token, line, other in zip(tokens, changes, replaced, strict=True):
-            found = re.fullmatch(r"    (\S+) +([+-]0\.\d{4})  +(-*)\|(\+*)", line)
+        explained = lines[start + 2 : start + 2 + len(tokens)]
+        for token, line, other, row in zip(tokens, explained, replaced, after, strict=True):
+            found = re.fullmatch(r"  (\S+) +([+-]0\.\d{4})  +(-*)\|(\+*) +([a-z ]+?) (0\.\d{4})", line)
             assert found, line
-            assert found[1] == token
+            assert (found[1], found[5]) == (token, names[row.argmax()])
             assert float(found[2]) == pytest.approx(whole.max() - other, abs=6e-5)
-            length = len(found[4]) - len(found[3])
-            assert length == pytest.approx(24 * (whole.max() - other) / longest, abs=0.51)
-        for token, line, row in zip(tokens, steps, after, strict=True):
-            found = re.fullmatch(r"    (\S+) +([a-z ]+?) +(0\.\d{4})  (#*)", line)
-            assert found, line
-            assert (found[1], found[2]) == (token, names[row.argmax()])
-            assert float(found[3]) == pytest.approx(row.max(), abs=6e-5)
-            assert len(found[4]) == pytest.approx(24 * row.max(), abs=0.51)
-        assert steps[-1].split()[-2] == f"{whole.max():.4f}", "after the last token all is read"
+            assert len(found[4]) - len(found[3]) == pytest.approx(16 * (whole.max() - other) / longest, abs=0.51)
+            assert float(found[6]) == pytest.approx(row.max(), abs=6e-5)
+        assert explained[-1].split()[-1] == f"{whole.max():.4f}", "after the last token everything is read"
 
 
 @pytest.mark.parametrize(
@@ -242,8 +233,8 @@ def test_a_bad_file_is_one_sentence_and_nothing_is_written(
     output.parent.mkdir(exist_ok=True)
     output.write_text("of yesterday")
     done = ask(project, "surnames", name, "--output", str(output))
-    assert (done.returncode, done.stdout) == (1, b"")
-    [line] = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
     assert line.startswith(f"error: {name}: ")
     assert told in line
     assert output.read_text() == "of yesterday"
@@ -251,11 +242,13 @@ def test_a_bad_file_is_one_sentence_and_nothing_is_written(
 
 
 def test_without_models_it_says_how_to_make_them(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "competitions", tmp_path / "competitions")
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     done = ask(Project(tmp_path), "surnames", "Li")
-    assert (done.returncode, done.stdout) == (1, b"")
-    [line] = done.stderr.decode().splitlines()
-    assert line.startswith("error: models/surnames: there are no trained models; `dvc repro` (or `make repro`)")
-    assert list(tmp_path.iterdir()) == []
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: models/surnames: no trained models; `dvc repro` trains them")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["competitions", "params.yaml"]
 
 
 def test_the_lesson_is_no_task_to_ask() -> None:
@@ -271,17 +264,19 @@ def test_the_models_asked_are_those_of_the_ensemble_and_all_of_them(
     shutil.copytree(project.folder / "data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     task = load_task("surnames")
-    assert [bundle.cell for bundle in find_predictor(task, None).bundles] == ["RNN", "RNN", "GRU", "GRU"]
-    assert [bundle.cell for bundle in find_predictor(task, "GRU").bundles] == ["GRU", "GRU"]
-    with pytest.raises(UnrollError, match="--cell LSTM: surnames has no trained model of it; there are RNN, GRU"):
-        find_predictor(task, "LSTM")
+    assert [bundle.cell for bundle in load_models(task, None).bundles] == ["RNN", "RNN", "GRU", "GRU"]
+    assert [bundle.cell for bundle in load_models(task, "GRU").bundles] == ["GRU", "GRU"]
+    with pytest.raises(UnrollError, match="--cell LSTM: no trained model; expected one of RNN, GRU"):
+        load_models(task, "LSTM")
     shutil.rmtree("models/surnames/GRU")
-    with pytest.raises(UnrollError, match=r"models/surnames/GRU: the ensemble needs this model.* --cell RNN asks one"):
-        find_predictor(task, None)
+    with pytest.raises(
+        UnrollError, match=r"models/surnames/GRU: missing, and the ensemble needs it; .* or use --cell RNN"
+    ):
+        load_models(task, None)
     (tmp_path / "data/ensemble/surnames/weights.json").unlink()
     with pytest.raises(UnrollError, match=r"weights\.json: no such file"):
-        find_predictor(task, None)
-    assert find_predictor(task, "RNN").ensemble.weights.tolist() == [1.0], "one cell needs no ensemble"
+        load_models(task, None)
+    assert load_models(task, "RNN").ensemble.weights.tolist() == [1.0], "one cell needs no ensemble"
 
 
 def test_the_answer_is_calibrated_by_the_texts_own_length(predictor: EnsemblePredictor) -> None:
@@ -350,9 +345,36 @@ def test_a_text_is_shown_in_one_line_and_steers_no_terminal() -> None:
 
 
 def test_a_bar_shows_sign_and_size() -> None:
-    assert signed_bar(1.0) == " " * 24 + "|" + "+" * 24
-    assert signed_bar(-0.5) == " " * 12 + "-" * 12 + "|"
-    assert signed_bar(0.0) == " " * 24 + "|"
+    assert signed_bar(1.0) == " " * 16 + "|" + "+" * 16
+    assert signed_bar(-0.5) == " " * 8 + "-" * 8 + "|" + " " * 16
+    assert signed_bar(0.0) == " " * 16 + "|" + " " * 16
+
+
+def test_a_text_too_long_for_memory_is_refused_and_many_are_read_in_parts(
+    project: Project, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = ask(project, "surnames", "-", given=b"Li\n" + b"a" * 1_000_000)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: -: text 2: has 1,000,000 letters, expected at most 20,000\n"
+    monkeypatch.setattr(command, "MAX_TOKENS", 9)
+    names = ["Nakamura", "Li", "Xi", "Yablokov", "Nakamura"]
+    rows = list(csv.reader(io.StringIO(told(ask(project, "surnames", "-", given="\n".join(names).encode())))))[1:]
+    probabilities = ensemble(models["surnames"], names).max(1)
+    assert [row[0] for row in rows] == names
+    np.testing.assert_allclose([float(row[2]) for row in rows], probabilities, atol=2e-6)
+
+
+def test_standard_input_that_is_closed_and_output_that_is_a_device(project: Project) -> None:
+    def shell(line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", line], cwd=project.folder, env=project.environment() | {"PYTHONPATH": str(ROOT / "src")},
+            capture_output=True, text=True,
+        )  # fmt: skip
+
+    closed = shell("unroll predict surnames - <&-")
+    assert (closed.returncode, closed.stderr[:32]) == (1, "error: standard input is closed;")
+    through = shell("unroll predict surnames Li -o /dev/stdout | cat")
+    assert through.stdout.startswith("text,language,probability\nLi,"), through.stderr
 
 
 def test_which_argument_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,7 +385,7 @@ def test_which_argument_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert find_file(["Li"]) is None
     assert find_file(["."]) is None, "a folder is no file of texts, and a full stop is a phrase"
     assert find_file(["", "a b" * 5000]) is None
-    with pytest.raises(UnrollError, match="names: is a file, and a file is asked alone"):
+    with pytest.raises(UnrollError, match="names: is a file, expected no other arguments beside it"):
         find_file(["Li", "names"])
     with pytest.raises(UnrollError, match=r"names\.csv: no such file"):
         find_file(["names.csv"])

@@ -1,12 +1,14 @@
+import os
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from unroll.core.errors import UnrollError
-from unroll.core.files import new_file, new_folder, read_json, sha256_of, write_json
+from unroll.core.files import check_archive, new_file, new_folder, read_json, sha256_of, write_json
 
 
 def test_a_folder_takes_its_name_only_when_the_block_ends_well(tmp_path: Path) -> None:
@@ -46,7 +48,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     with new_folder(tmp_path / "made") as one, new_folder(tmp_path / "made") as other:
         (one / "file").write_text("one")
         (other / "file").write_text("other")
-        assert sorted(tmp_path.glob(".made.????????.part")) == sorted([one, other])
+        assert sorted(tmp_path.glob(".made.*.part")) == sorted([one, other])
     with new_file(tmp_path / "made.txt") as scratch:
         scratch.write_text("whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "made.txt"]
@@ -64,3 +66,32 @@ def test_damaged_json_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(UnrollError, match=r"x.json: not readable as JSON"):
         read_json(tmp_path / "x.json")
+
+
+def test_a_replaced_file_keeps_its_permissions_and_a_link_its_target(tmp_path: Path) -> None:
+    target, link = tmp_path / "real/file.txt", tmp_path / "link.txt"
+    write_json(target, "old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    write_json(link, "new")
+    assert link.is_symlink()
+    assert (read_json(target), target.stat().st_mode & 0o777) == ("new", 0o640)
+
+
+def test_a_pipe_is_written_through(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
+    with new_file(pipe) as scratch:
+        scratch.write_text("through")
+    assert reader.communicate()[0] == b"through"
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("zeros.txt", "w") as member:
+        for _ in range(65):
+            member.write(bytes(1 << 20))
+    with zipfile.ZipFile(file) as archive, pytest.raises(UnrollError, match=r"bomb.zip: zeros.txt: unpacks to 68,"):
+        check_archive(archive, "bomb.zip")

@@ -191,7 +191,7 @@ def test_ctrl_c_says_how_to_go_on(tokenized: Project, trained: dict[str, bytes],
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted: the same command goes on where this one stopped" in err
+    assert "interrupted: run the same command again to continue" in err
     assert "Traceback" not in err
     found = runs(tokenized, f"sqlite:///{tokenized.folder}/mlflow.db")
     assert [run["status"] for run in found] == ["KILLED"] * 2

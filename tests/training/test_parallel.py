@@ -157,7 +157,7 @@ def test_no_process_outlives_the_stage_and_the_next_run_ends_as_if_nothing_had_b
     _, told = process.communicate(timeout=60)
     if end == signal.SIGINT:
         assert process.returncode == 130
-        assert told == "interrupted: the same command goes on where this one stopped\n"
+        assert told == "interrupted: run the same command again to continue\n"
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive, f"after {time.monotonic() - began:.0f} s"
     long_training.run("python", *STAGE, UNROLL_JOBS="2")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.project import Project
+from tests.support.project import ROOT, Project
 
 pytestmark = pytest.mark.slow
 needs_ray = pytest.mark.skipif(
@@ -38,7 +38,7 @@ def project(sentiment_project: Project) -> Iterator[Project]:
 
     def declare(values: dict[str, dict[str, object]]) -> None:
         values["sentiment"]["tune"] = {
-            "cell": "GRU", "fold": 0, "grace": 1, "keep": 2,
+            "cell": "GRU", "fold": 0, "grace_period": 1, "reduction_factor": 2,
             "space": {
                 "train.lr": {"low": 0.001, "high": 0.1, "log": True},
                 "model.hidden": {"choices": [3, 5]},
@@ -54,7 +54,7 @@ def project(sentiment_project: Project) -> Iterator[Project]:
 def trials_of(project: Project) -> list[dict[str, Any]]:
     """Return the runs of trials, the newest first."""
     found = json.loads(project.run("python", "-c", RUNS).stdout.splitlines()[-1])
-    return [run for run in found if "trial" in run["tags"]]
+    return [run for run in found if "trial_name" in run["tags"]]
 
 
 @needs_ray
@@ -64,9 +64,9 @@ def test_a_sweep_is_remembered_goes_on_and_ends_as_an_experiment(project: Projec
     first = project.run("unroll", "tune", "sentiment", "--trials", "2").stdout
     assert first.count(" ended: ") == 2
     second = project.run("unroll", "tune", "sentiment", "--trials", "3", "--save").stdout
-    assert second.count(" begins") == second.count(" ended: ") == 1, "finished trials are not run again"
+    assert second.count(" starts") == second.count(" ended: ") == 1, "finished trials are not run again"
     again = project.run("unroll", "tune", "sentiment", "--trials", "3").stdout
-    assert " begins" not in again
+    assert " starts" not in again
     assert "best of 3 trials" in again
 
     runs = trials_of(project)
@@ -78,7 +78,7 @@ def test_a_sweep_is_remembered_goes_on_and_ends_as_an_experiment(project: Projec
         assert run["epochs"][0] == 1
         assert float(run["params"]["train.lr"]) > 0
         assert run["params"]["model.hidden"] in ("3", "5")
-    best = max(float(run["metrics"]["best_score"]) for run in runs)
+    best = max(float(run["metrics"]["score"]) for run in runs)
     assert f"accuracy {best:.4f}" in again
 
     assert (project.folder / "params.yaml").read_bytes() == params
@@ -117,11 +117,11 @@ def test_a_sweep_outlives_one_of_two_nodes(project: Project) -> None:
 
     def lengthen(values: dict[str, dict[str, dict[str, object]]]) -> None:
         values["sentiment"]["train"]["epochs"] = 100
-        values["sentiment"]["tune"]["grace"] = 500
+        values["sentiment"]["tune"]["grace_period"] = 500
 
     project.change_params(lengthen)
     nodes = subprocess.Popen(
-        [sys.executable, str(Path(__file__).parent / "ray_nodes.py")], env=project.environment(),
+        [sys.executable, str(ROOT / "tests/support/ray_nodes.py")], env=project.environment(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert nodes.stdin is not None
@@ -137,7 +137,7 @@ def test_a_sweep_outlives_one_of_two_nodes(project: Project) -> None:
         lines = []
         for line in sweep.stdout:
             lines.append(line)
-            if sum(" begins" in line for line in lines) == 2:
+            if sum(" starts" in line for line in lines) == 2:
                 break
         nodes.stdin.write("kill\n")
         nodes.stdin.flush()
@@ -149,7 +149,7 @@ def test_a_sweep_outlives_one_of_two_nodes(project: Project) -> None:
         nodes.stdin.close()
         nodes.wait(timeout=60)
         nodes.stdout.close()
-    assert "begins anew, its process or node was lost" in out
+    assert "restarts: its process or node was lost" in out
     assert out.count(" ended: ") == 3
     assert "best of 3 trials" in out
 

@@ -1,1 +1,1 @@
-"""Commands for people, one thin module each. They import late, so that --help answers at once."""
+"""Commands, one thin module each: options and help beside the function. Imports that are slow are inside functions."""

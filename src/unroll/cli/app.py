@@ -1,18 +1,41 @@
-"""`unroll`: commands for people. Heavy imports are late, so that help answers at once."""
+"""`unroll`: the command line. A command imports what is slow to load when it runs, so that --help is fast."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from unroll.cli.doctor import doctor
+from unroll.cli.predict import predict
+from unroll.cli.tune import tune
 from unroll.core import paths
 from unroll.core.errors import UnrollError, run_program
-from unroll.core.params import read_config
+from unroll.core.files import read_json
+from unroll.core.params import check_repository, choose_profile, read_config, set_params
 from unroll.core.settings import SourceName
+from unroll.data.competition import load_competition
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None, pretty_exceptions_enable=False
-)
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 120},
+)  # fmt: skip
+
+
+class ProjectCommand(TyperCommand):
+    """A command that runs in the project's folder only."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            UnrollError: the working folder has no params.yaml.
+        """
+        if not paths.PARAMS.is_file():
+            above = [folder for folder in Path.cwd().parents if (folder / paths.PARAMS).is_file()]
+            where = f", {above[0]}" if above else ""
+            raise UnrollError(f"{paths.PARAMS}: no such file; run this in the project's folder{where}")
+        return super().invoke(ctx)
 
 
 @app.callback()
@@ -20,72 +43,46 @@ def main() -> None:
     """Take a Kaggle text competition from its files to a scored submission."""
 
 
-@app.command()
+@app.command(cls=ProjectCommand)
 def data(
     directory: Annotated[str, typer.Argument(help="Folder of raw files in the competition's layout.")] = "data/sample",
-    source: Annotated[SourceName, typer.Option(help="Where raw files come from.")] = "local",
-    profile: Annotated[str, typer.Option(help="Which values of profiles/ to stand on.")] = "default",
+    source: Annotated[SourceName, typer.Option(help="Where raw files are from.")] = "local",
+    profile: Annotated[str, typer.Option(help="Whose values of profiles/ to use.")] = "default",
 ) -> None:
-    """Choose where the next `dvc repro` takes its raw files from, and its profile; params.yaml is set.
+    """Set in params.yaml where the next `dvc repro` takes its raw files from, and its profile.
 
     Example: unroll data ../competition-files --profile best
     """
-    from unroll.core.workspace import check_repository, choose_profile, set_params
-    from unroll.data.competition import load_competition
-
     check_repository(Path.cwd())
-    config = read_config(paths.PARAMS)
-    folder = Path(directory)
+    config, folder = read_config(paths.PARAMS), Path(directory)
     if source == "local":
-        if not folder.is_dir():
-            raise UnrollError(f"DATA={directory}: no such folder")
-        for name in config.tasks:
-            below = load_competition(paths.competition(name)).folder
+        for below in ["", *(load_competition(paths.competition(name)).folder for name in config.tasks)]:
             if not (folder / below).is_dir():
-                raise UnrollError(
-                    f"DATA={directory}: expected {below}/ in it, for task {name}; README.md shows the layout"
-                )
-    # A folder inside the project is written as it stands, so that the default run changes no tracked file.
+                raise UnrollError(f"{folder / below}: no such folder; README.md shows the layout of DATA=<folder>")
+    # A folder inside the project stays relative, so that the default run changes no tracked file.
     resolved, here = folder.resolve(), Path.cwd()
     chosen = resolved.relative_to(here) if resolved.is_relative_to(here) else resolved
     choose_profile(paths.PARAMS, paths.PROFILES, profile)
     set_params(paths.PARAMS, {"data": {"source": source, "dir": str(chosen)}})
 
 
-@app.command()
+@app.command(cls=ProjectCommand)
 def results() -> None:
-    """Say where the submission, the report and the runs of the last `dvc repro` are.
+    """Show the scores of the last `dvc repro`, and where its submissions, report and runs are.
 
     Example: unroll results
     """
-    from unroll.core.files import read_json
-
-    config = read_config(paths.PARAMS)
-    for name in config.tasks:
+    for name in read_config(paths.PARAMS).tasks:
         scores = read_json(paths.metrics(name))
-        typer.echo(f"{name}: best cell {scores['best_cell']}, {scores['metric']} {scores['best']:.4f} out of fold, "
-                   f"ensemble {scores['ensemble']:.4f}")  # fmt: skip
+        values = ", ".join(f"{key} {value:.4f}" for key, value in scores.items() if isinstance(value, float))
+        typer.echo(f"{name}: {scores['metric']} out of fold: {values}")
         if read_json(paths.submission_record(name))["rows"]:
             typer.echo(f"  submission   {paths.submission(name)}")
     typer.echo(f"report         {paths.REPORT}")
     typer.echo("MLflow runs    make ui")
 
 
-@app.command()
-def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask nothing of the network.")] = False,
-) -> None:
-    """Check what the pipeline and Kaggle need, a line a check; the status is 0 only if `make repro` can run.
-
-    Example: unroll doctor --offline
-    """
-    from unroll.cli.doctor import doctor
-
-    doctor(as_json=json, offline=offline)
-
-
-@app.command()
+@app.command(cls=ProjectCommand)
 def submit(
     task: Annotated[str, typer.Argument(help="Whose submission.")],
     message: Annotated[str, typer.Option("--message", "-m", help="What this submission is, for people.")],
@@ -102,7 +99,7 @@ def submit(
     submit(task, message, yes=yes, force=force, wait=wait)
 
 
-@app.command()
+@app.command(cls=ProjectCommand)
 def scores(
     task: Annotated[str | None, typer.Argument(help="Only this task's.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -116,7 +113,7 @@ def scores(
     scores(task, as_json=json)
 
 
-@app.command()
+@app.command(cls=ProjectCommand)
 def leaderboard(
     task: Annotated[str | None, typer.Argument(help="Whose competition; may be left out where there is one.")] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many places to show.")] = 10,
@@ -130,33 +127,7 @@ def leaderboard(
     leaderboard(task, top=top)
 
 
-@app.command()
-def predict(
-    task: Annotated[str, typer.Argument(help="Whose models to ask.")],
-    texts: Annotated[
-        list[str],
-        typer.Argument(help="Texts; or one file: .csv, .tsv, or any other with one text a line; - is standard input."),
-    ],
-    cell: Annotated[str | None, typer.Option("--cell", help="Ask this cell alone, not the ensemble.")] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many labels a text, the most probable first.")] = 1,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the answers into this file.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Give JSON with every probability.")] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Show what each word or letter did to the answer.")
-    ] = False,
-) -> None:
-    """Ask the trained models about texts of your own; a file is answered as CSV, row by row.
-
-    A text that begins with a dash stands after --.
-
-    Example: unroll predict surnames Nakamura "O'Brien" --top 3
-    """
-    from unroll.cli.predict import predict
-
-    predict(task, texts, cell=cell, top=top, output=output, as_json=json, explained=explain)
-
-
-@app.command()
+@app.command(cls=ProjectCommand)
 def compare(
     runs: Annotated[
         list[str],
@@ -178,7 +149,7 @@ def compare(
     compare(runs, as_json=json)
 
 
-@app.command()
+@app.command(cls=ProjectCommand)
 def serve(
     task: Annotated[str | None, typer.Argument(help="Whose model; the first task's where it is left out.")] = None,
     version: Annotated[int | None, typer.Option("--version", min=1, help="This one, not the champion.")] = None,
@@ -196,7 +167,7 @@ def serve(
     serve(task, version=version, host=host, port=port)
 
 
-@app.command()
+@app.command(cls=ProjectCommand)
 def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where to listen, on this machine.")] = 5000,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it, on a desktop.")] = True,
@@ -210,27 +181,10 @@ def ui(
     ui(port=port, browser=browser)
 
 
-@app.command()
-def tune(
-    task: Annotated[str, typer.Argument(help="Whose settings to search.")],
-    trials: Annotated[int, typer.Option("--trials", min=1, help="How many, those of an earlier call counted.")] = 50,
-    address: Annotated[
-        str | None, typer.Option("--address", help="A Ray cluster's, as 10.0.0.1:6379; RAY_ADDRESS holds too.")
-    ] = None,
-    cpus: Annotated[float, typer.Option("--cpus", min=0, help="CPU cores that a trial takes.")] = 1,
-    gpus: Annotated[float, typer.Option("--gpus", min=0, help="GPUs that a trial takes; 0.25 lets four share.")] = 0,
-    save: Annotated[bool, typer.Option("--save", help="Make the DVC experiment of the best at once.")] = False,
-) -> None:
-    """Search the settings that params.yaml declares under `tune`; a sweep that was stopped goes on.
-
-    Example: unroll tune sentiment --trials 50
-    """
-    from unroll.cli.tune import tune
-    from unroll.tuning.sweep import Resources
-
-    tune(task, trials=trials, resources=Resources(address, cpus, gpus), save=save)
+for command in (doctor, predict, tune):
+    app.command(cls=ProjectCommand)(command)
 
 
 def run() -> None:
-    """Run the command line: a person's mistake is one sentence and exit status 1."""
+    """Run the command line; an error that the user can fix is one message and exit status 1."""
     run_program(lambda: app(prog_name="unroll"))

@@ -1,1 +1,1 @@
-"""Settings, paths, errors and atomic files: what every package uses. Imports no other package of unroll."""
+"""Settings, paths, errors and atomic files, which every package may use. Imports no other package of unroll."""

@@ -1,4 +1,4 @@
-"""The one exception for what a person can fix, and how each program of the house ends on it."""
+"""User-facing errors, and how each program ends on one."""
 
 import errno
 import os
@@ -10,18 +10,18 @@ from typing import NoReturn
 
 
 class UnrollError(Exception):
-    """A mistake in the input or the set-up.
+    """A mistake in the input or the set-up, which the user can fix.
 
-    The message is one sentence that names the file, the row or the key, what was found and what would be right.
-    Programs print it without a traceback and end with a status other than zero.
+    The message names the file, the row or the key, what was found, what was expected, and what to do. Programs print
+    it without a traceback and exit with status 1.
     """
 
 
-NO_PLACE = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EFBIG: "free some space, or raise the limit on the size of a file",
-    errno.EIO: "look after the disk",
+ADVICE = {
+    errno.ENOSPC: "free some disk space",
+    errno.EDQUOT: "free some disk space",
+    errno.EFBIG: "free some disk space, or raise the limit on the size of a file",
+    errno.EIO: "check the disk",
     errno.EROFS: "make the folder writable",
     errno.EACCES: "make it readable and its folder writable",
     errno.EPERM: "make it readable and its folder writable",
@@ -29,69 +29,68 @@ NO_PLACE = {
 
 
 def fail(message: str) -> NoReturn:
-    """Print one sentence on standard error and end the program with status 1."""
+    """Print an error on standard error and exit with status 1."""
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(1)
 
 
 def warn(message: str) -> None:
-    """Print one sentence on standard error and go on."""
+    """Print a warning on standard error."""
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def run_program(main: Callable[[], None]) -> None:
-    """Run a program's main function and say what went wrong in one sentence.
+    """Run a program's main function; an error that the user can fix is one message without a traceback.
 
-    An UnrollError, memory that ran out, or a disk that is full or takes no writing ends it with status 1; Ctrl-C
-    with 130.
+    Exits with status 1 on an UnrollError, on running out of memory and on a disk that is full or not writable; with
+    130 on Ctrl-C.
     """
     try:
         main()
     except UnrollError as error:
         fail(str(error))
     except OSError as error:
-        told = explain_no_place(error)
-        if told is None:
+        message = explain_os_error(error)
+        if message is None:
             raise
-        fail(told)
+        fail(message)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         fail(
-            "out of memory; end other programs, or lower train.batch_size, model.hidden or model.layers in params.yaml"
+            "out of memory; lower train.batch_size, model.hidden or model.layers in params.yaml, or end other programs"
         )
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one finds it ending
-        tell_interrupted()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the exit
+        print_interrupted()
         raise SystemExit(130) from None
 
 
-def tell_interrupted() -> None:
-    """Say how to go on."""
+def print_interrupted() -> None:
+    """Print how to continue after Ctrl-C."""
     command = "`dvc repro`" if "DVC_STAGE" in os.environ else "the same command"
-    print(f"interrupted: {command} goes on where this one stopped", file=sys.stderr)
+    print(f"interrupted: run {command} again to continue", file=sys.stderr)
 
 
-def hear_interrupt(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Stand in for sys.excepthook: a Ctrl-C is one sentence."""
+def handle_interrupt(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print one line on Ctrl-C; a replacement for sys.excepthook while a program still imports."""
     if issubclass(kind, KeyboardInterrupt):
-        tell_interrupted()
+        print_interrupted()
     else:
         sys.__excepthook__(kind, error, trace)
 
 
-def explain_no_place(error: OSError) -> str | None:
-    """Return one sentence and the next step where an error says that a file cannot be written, None for others."""
+def explain_os_error(error: OSError) -> str | None:
+    """Return a message for an error that says that a file cannot be read or written, None for any other."""
     file = f"{error.filename}: " if error.filename else ""
-    again = "then the same command goes on where this one stopped; no half file is left under a final name"
-    if error.errno in NO_PLACE:
-        return f"{file}{error.strerror}; {NO_PLACE[error.errno]}, {again}"
-    if error.errno is None and "requested and" in str(error):  # NumPy's words for a write that was cut short
-        return f"a file could be written in part only ({error}); free some space, {again}"
+    if error.errno in ADVICE:
+        return f"{file}{error.strerror}; {ADVICE[error.errno]} and run the same command again"
+    if error.errno is None and "requested and" in str(error):  # how NumPy reports a short write
+        return f"a file was written only in part ({error}); free some disk space and run the same command again"
     return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out: a device's, the CPU allocator's or Python's own."""
+    """Return whether an error reports that a device, PyTorch's CPU allocator or Python itself ran out of memory."""
     words = ("DefaultCPUAllocator", "not enough memory", "out of memory", "ALLOC_FAILED")
     return isinstance(error, MemoryError) or any(word in str(error) for word in words)

@@ -1,12 +1,11 @@
-"""Writing that never leaves half a file under a final name, and the sha256 that names a file's content."""
+"""Atomic writes of files and folders, JSON, and the sha256 of what was written."""
 
-import errno
-import fcntl
 import glob
 import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -17,17 +16,16 @@ from typing import Any
 from unroll.core.errors import UnrollError
 
 MANIFEST = "manifest.json"
-BOMB_BYTES, BOMB_TIMES = 64 << 20, 200  # text takes a third to a tenth of its size in an archive
+MAX_UNPACKED_BYTES, MAX_COMPRESSION = 64 << 20, 200  # text compresses three to ten times
 
 
 def sha256_of(*paths: Path) -> str:
-    """Return the hexadecimal sha256 over files, or over all files below folders, in the order of their names."""
+    """Return the hexadecimal sha256 over the digests of files, and of all files below folders, sorted by name."""
     digest = hashlib.sha256()
     for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
-                with file.open("rb") as stream:
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+                digest.update(bytes.fromhex(sha256_of_file(file)))
     return digest.hexdigest()
 
 
@@ -39,86 +37,76 @@ def sha256_of_file(path: Path) -> str:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a scratch folder beside `path`; it takes that name when the block ends well, and is removed otherwise."""
-    with _scratch(path, is_folder=True) as scratch:
+    """Yield a scratch folder beside `path`, and rename it to `path` unless the block raises."""
+    with _scratch(path) as scratch:
+        scratch.mkdir()
         yield scratch
-        while True:
-            try:
-                os.replace(scratch, path)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-                aside = _beside(path)  # what stood there goes as a whole, so that nobody reads half of it
-                os.replace(path, aside)
-                shutil.rmtree(aside)
-            else:
-                break
+        if path.exists():
+            old = _scratch_name(path)  # renamed first, so that no reader sees it half deleted
+            os.replace(path, old)
+            os.replace(scratch, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(scratch, path)
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Give a scratch path beside `path`; it takes that name when the block ends well, and is removed otherwise."""
-    with _scratch(path, is_folder=False) as scratch:
+    """Yield a scratch path beside `path`, and rename it to `path` unless the block raises.
+
+    A file that is replaced passes on its permissions, and a link its target. A device or a pipe, such as /dev/stdout,
+    is yielded itself.
+    """
+    if path.exists() and (not path.is_file() or path.is_relative_to("/dev")):
+        yield path
+        return
+    target = path.resolve()
+    with _scratch(target) as scratch:
+        scratch.touch()
         yield scratch
-        os.replace(scratch, path)
+        with suppress(FileNotFoundError):
+            scratch.chmod(stat.S_IMODE(target.stat().st_mode))
+        os.replace(scratch, target)
 
 
 @contextmanager
-def _scratch(path: Path, *, is_folder: bool) -> Iterator[Path]:
-    """Make a scratch file or folder, locked as long as this process lives, and remove those of processes that died."""
+def _scratch(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path` and remove what is there afterwards, with the leftovers of processes that died."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}.part"):
-        with suppress(OSError):
-            handle = _lock(left)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*-????????.part"):
+        process = left.name.rsplit(".", 2)[1].partition("-")[0]
+        if process.isdigit() and not _is_running(int(process)):
             _remove(left)
-            os.close(handle)
-    while True:
-        scratch = _beside(path)
-        if is_folder:
-            scratch.mkdir()
-        else:
-            scratch.touch()
-        with suppress(BlockingIOError, FileNotFoundError):  # another process took it for one that was left
-            handle = _lock(scratch)
-            break
+    scratch = _scratch_name(path)
     try:
         yield scratch
     finally:
         _remove(scratch)
-        os.close(handle)
 
 
-def _lock(path: Path) -> int:
-    """Return a handle of a file or folder with a lock on it, which ends with the process, however that ends.
+def _scratch_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
 
-    Raises:
-        BlockingIOError: another process holds it.
-        FileNotFoundError: it is gone.
-    """
-    handle = os.open(path, os.O_RDONLY)
+
+def _is_running(process: int) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.stat()
-    except OSError:
-        os.close(handle)
-        raise
-    return handle
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON that reads well and ends with a line break."""
+    """Write indented JSON that ends with a line break."""
     with new_file(path) as scratch:
         scratch.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -138,7 +126,7 @@ def read_json(path: Path) -> Any:
 
 
 def describe_files(folder: Path, *, but: str) -> list[dict[str, Any]]:
-    """Return name, size and sha256 of every file below a folder but the one that keeps this record."""
+    """Return the name, size and sha256 of every file below a folder except one, which holds these records."""
     return [
         {"name": str(path.relative_to(folder)), "bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
         for path in sorted(folder.rglob("*"))
@@ -147,42 +135,32 @@ def describe_files(folder: Path, *, but: str) -> list[dict[str, Any]]:
 
 
 def write_manifest(folder: Path) -> None:
-    """Write manifest.json: the size and sha256 of every file of a folder that is ready."""
+    """Write manifest.json: the size and sha256 of every file of a finished folder."""
     write_json(folder / MANIFEST, {"files": describe_files(folder, but=MANIFEST)})
 
 
 def check_manifest(folder: Path, fix: str) -> None:
-    """Check that a folder holds the files that its manifest.json names, each as it was written.
-
-    Args:
-        folder: where write_manifest was called.
-        fix: what a person should do about a damaged one.
+    """Check that a folder still holds what its manifest.json lists.
 
     Raises:
-        UnrollError: a file is damaged or missing, or there is no manifest.
+        UnrollError: a file is damaged or missing; the message ends with `fix`.
     """
-    record = read_json(folder / MANIFEST)
-    try:
-        named = {file["name"]: file["sha256"] for file in record["files"]}
-    except (KeyError, TypeError):
-        raise UnrollError(f"{folder / MANIFEST}: expected the sha256 of each file; {fix}") from None
-    found = {file["name"]: file["sha256"] for file in describe_files(folder, but=MANIFEST)}
-    for name in sorted(named):
-        if name not in found:
-            raise UnrollError(f"{folder / name}: missing, but {MANIFEST} names it; {fix}")
-        if named[name] != found[name]:
-            raise UnrollError(f"{folder / name}: damaged, its sha256 is not the one in {MANIFEST}; {fix}")
+    record, found = read_json(folder / MANIFEST), describe_files(folder, but=MANIFEST)
+    if record != {"files": found}:
+        listed = record.get("files", []) if isinstance(record, dict) else []
+        names = [file["name"] for file in listed if file not in found] or [MANIFEST]
+        raise UnrollError(f"{folder / names[0]}: missing or damaged, its sha256 is not the one in {MANIFEST}; {fix}")
 
 
 def check_archive(archive: zipfile.ZipFile, path: Path | str) -> None:
-    """Check that an archive holds no more than a disk can be expected to take. zipfile never reads past these sizes.
+    """Check that no member of an archive unpacks to an implausible size. zipfile never reads past the stated sizes.
 
     Raises:
         UnrollError: a member is made to fill memory or disk.
     """
     for member in archive.infolist():
-        if member.file_size > BOMB_BYTES and member.file_size > BOMB_TIMES * member.compress_size:
+        if member.file_size > max(MAX_UNPACKED_BYTES, MAX_COMPRESSION * member.compress_size):
             raise UnrollError(
-                f"{path}: {member.filename} would be {member.file_size:,} bytes, more than {BOMB_TIMES} times what it "
-                "takes in the archive; no text is like that, so it is not unpacked"
+                f"{path}: {member.filename}: unpacks to {member.file_size:,} bytes, more than {MAX_COMPRESSION} times "
+                "its size in the archive; not unpacked, because no text compresses that well"
             )

@@ -1,6 +1,9 @@
-"""Reading params.yaml, and what is said of a value that is not allowed."""
+"""params.yaml: reading it, setting values in it, and where it has to stand."""
 
-from collections.abc import Iterable
+import configparser
+import io
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from unroll.core.errors import UnrollError
+from unroll.core.files import new_file
 from unroll.core.settings import SPACES, Config, TaskConfig
 
 
@@ -17,37 +21,31 @@ def read_config(path: Path) -> Config:
     """Read and check params.yaml.
 
     Raises:
-        UnrollError: the file is missing, is not YAML, or has an unknown key or a value that is not allowed; the
-            message gives every such key's path, what was found and what would be accepted.
+        UnrollError: the file is missing, is not YAML, or has an unknown key or an invalid value; the message gives each
+            such key's path, what was found and what is accepted.
     """
     try:
         values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UnrollError(f"{path}: no such file; run this in the folder that holds params.yaml") from None
+        raise UnrollError(f"{path}: no such file; run this in the project's folder") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UnrollError(f"{path}: not readable as YAML: {reason}") from None
+        raise UnrollError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UnrollError(f"{path}: expected sections such as `seed:` and `data:`, found {type(values).__name__}")
     return parse_config(values, str(path))
 
 
 def parse_config(values: dict[str, Any], origin: str = "params.yaml") -> Config:
-    """Check the mapping that params.yaml holds.
+    """Check the mapping that params.yaml holds; a section of a task that `tasks` does not list is checked too.
 
     Raises:
         UnrollError: see read_config.
     """
-    names = values.get("tasks")
-    task_names = {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
-    fixed = {key for key in Config.model_fields if key != "task"}
-    # A section of no listed task is checked all the same.
-    sections = {key: value for key, value in values.items() if key not in fixed and _is_task_section(key, value)}
-    unlisted = sorted(task_names - sections.keys())
-    if unlisted:
-        raise UnrollError(
-            f"{origin}: tasks: {unlisted[0]!r} has no section of its own in the file; add `{unlisted[0]}:`"
-        )
+    sections = {key: value for key, value in values.items() if _is_task_section(key, value)}
+    tasks = values.get("tasks")
+    for name in tasks if isinstance(tasks, list) else ():
+        if isinstance(name, str) and name not in sections:
+            raise UnrollError(f"{origin}: tasks: {name!r} has no section in the file; add `{name}:`")
     rest = {key: value for key, value in values.items() if key not in sections}
     try:
         return Config.model_validate({**rest, "task": sections})
@@ -56,40 +54,116 @@ def parse_config(values: dict[str, Any], origin: str = "params.yaml") -> Config:
 
 
 def _is_task_section(key: str, value: object) -> bool:
-    return isinstance(value, dict) and any(name in value for name in TaskConfig.model_fields) and key != "task"
+    return (
+        key not in Config.model_fields
+        and isinstance(value, dict)
+        and not TaskConfig.model_fields.keys().isdisjoint(value)
+    )
 
 
 def explain_errors(errors: Iterable[ErrorDetails], origin: str, root: type[BaseModel]) -> str:
-    """Return a line for each value that is not allowed: its file and path, what was found, what would be accepted.
+    """Return a line for each invalid value: its file and path, what was found, what is accepted.
 
     Args:
         errors: what pydantic found.
         origin: the file.
-        root: the section that the whole file is.
+        root: the model of the whole file.
     """
     lines = []
     for error in errors:
-        places = [str(place) for place in error["loc"] if place not in SPACES]
-        path = ".".join(places[1:] if places[:1] == ["task"] else places)
+        names = [str(name) for name in error["loc"] if name not in SPACES]
+        path = ": ".join(filter(None, [origin, ".".join(names[1:] if names[:1] == ["task"] else names)]))
+        message, found = error["msg"].removeprefix("Value error, "), error["input"]
         if error["type"] == "extra_forbidden":
-            lines.append(f"{origin}: {path}: unknown key; {_known_keys(error, root)}")
+            lines.append(f"{path}: unknown key; {_known_keys(error, root)}")
         elif error["type"] == "missing":
-            lines.append(f"{origin}: {path}: missing; it has to be given")
+            lines.append(f"{path}: missing; add the key")
+        elif error["type"] == "value_error":  # of a validator here, which names the key below its section itself
+            names_key = path != origin and re.match(r"[\w.]+: ", message)
+            lines.append(f"{path}{'.' if names_key else ': '}{message}")
+        elif error["type"] == "tuple_type":
+            lines.append(f"{path}: found {found!r}, expected a list, as in [{found}]")
         else:
-            message = error["msg"].removeprefix("Value error, ")
-            # A rule over a whole section says itself what it found.
-            found = "" if error["type"] == "value_error" else f"found {error['input']!r}; "
-            place = f"{origin}: {path}" if path else origin
-            lines.append(f"{place}: {found}{message[0].lower()}{message[1:]}")
+            lines.append(f"{path}: found {found!r}; {message[0].lower()}{message[1:]}")
     return "\n".join(dict.fromkeys(lines))
 
 
 def _known_keys(error: ErrorDetails, root: type[BaseModel]) -> str:
     section: Any
-    section, places = (TaskConfig, error["loc"][2:]) if error["loc"][0] == "task" else (root, error["loc"])
-    for place in places[:-1]:
-        if place in SPACES:
-            section = SPACES[str(place)]
-        elif str(place) in getattr(section, "model_fields", {}):
-            section = section.model_fields[str(place)].annotation or section
+    section, names = (TaskConfig, error["loc"][2:]) if error["loc"][0] == "task" else (root, error["loc"])
+    for name in names[:-1]:
+        if name in SPACES:
+            section = SPACES[str(name)]
+        elif str(name) in getattr(section, "model_fields", {}):
+            section = section.model_fields[str(name)].annotation or section
     return "known keys here: " + ", ".join(key for key in section.model_fields if key not in ("task", "name"))
+
+
+def set_params(path: Path, values: Mapping[str, Any]) -> None:
+    """Set values of a YAML file, nested as in it. Comments and other values stay; an unchanged file is not written.
+
+    Raises:
+        UnrollError: a key is not in the file.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    yaml.representer.add_representer(
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    before = path.read_text(encoding="utf-8")
+    content = yaml.load(before)
+    _set(content, values, str(path))
+    after = io.StringIO()
+    yaml.dump(content, after)
+    if after.getvalue() != before:
+        with new_file(path) as scratch:
+            scratch.write_text(after.getvalue(), encoding="utf-8")
+
+
+def _set(content: Any, values: Mapping[str, Any], place: str) -> None:
+    for key, value in values.items():
+        if key not in content:
+            raise UnrollError(f"{place}: {key}: no such key")
+        if isinstance(value, Mapping) and value:
+            _set(content[key], value, f"{place}: {key}")
+        elif isinstance(value, list):
+            content[key][:] = value  # in place: the comments around a list belong to it
+        elif content[key] != value:
+            content[key] = value
+
+
+def choose_profile(params: Path, profiles: Path, name: str) -> None:
+    """Set the values of a profile, unless params.yaml is on it already: values changed by hand then stay.
+
+    Args:
+        params: the YAML file; its key `profile` names the one that it is on.
+        profiles: the folder with a YAML file a profile, all with the same keys.
+        name: the profile wanted.
+
+    Raises:
+        UnrollError: there is no such profile.
+    """
+    yaml = YAML(typ="safe")
+    known = sorted(path.stem for path in profiles.glob("*.yaml"))
+    if name not in known:
+        raise UnrollError(f"profile {name!r}: no file {profiles / name}.yaml; known profiles: {', '.join(known)}")
+    if yaml.load(params.read_text(encoding="utf-8")).get("profile") != name:
+        values = yaml.load((profiles / f"{name}.yaml").read_text(encoding="utf-8"))
+        set_params(params, {"profile": name, **values})
+
+
+def check_repository(root: Path) -> None:
+    """Check that `dvc repro` can run in a folder.
+
+    Raises:
+        UnrollError: it is in no git repository, and DVC's core.no_scm is not set.
+    """
+    settings = configparser.ConfigParser()
+    settings.read([root / ".dvc/config", root / ".dvc/config.local"])
+    has_git = any((folder / ".git").exists() for folder in (root, *root.parents))
+    if not has_git and not settings.getboolean("core", "no_scm", fallback=False):
+        raise UnrollError(
+            f"{root}: not a git repository, which DVC needs; clone the project with git, or run "
+            "`dvc config --local core.no_scm true`"
+        )

@@ -1,12 +1,12 @@
-"""params.yaml as frozen, strict models: one section for each function that needs it.
+"""params.yaml as frozen, strict pydantic models.
 
-There are no default values here. Every value stands in params.yaml, where DVC sees it change; this module only says
-what is allowed. That is why a change of this file alone retrains nothing.
+There are no default values here: every value is in params.yaml, where DVC sees it change. That is why a change of this
+file alone retrains nothing.
 """
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 CellName = Literal["RNN", "LSTM", "GRU"]
 SourceName = Literal["local", "kaggle"]
@@ -18,14 +18,25 @@ Count = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
+def _check_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            raise ValueError(f"duplicate value {value!r}")
+    return values
+
+
+Distinct = AfterValidator(_check_distinct)
+NonEmpty = Field(min_length=1, strict=False)
+
+
 class Section(BaseModel):
-    """A section of params.yaml: unknown keys and wrong types are refused, values cannot change."""
+    """A section of params.yaml: unknown keys and wrong types are errors, values cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class DataConfig(Section):
-    """Where raw files come from."""
+    """Where raw files are from."""
 
     source: SourceName
     dir: Annotated[str, Field(min_length=1)]
@@ -33,23 +44,23 @@ class DataConfig(Section):
 
 
 class SplitConfig(Section):
-    """Folds of the training part, and the share of rows held out where the task has no test file."""
+    """Folds of the training part, and the share of rows held out if the task has no test file."""
 
     folds: Annotated[int, Field(ge=2)]
-    run_folds: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
+    run_folds: Annotated[tuple[Count, ...], NonEmpty, Distinct]
     test_share: Annotated[float, Field(ge=0, le=0.5)]
 
     @model_validator(mode="after")
-    def _folds_exist(self) -> Self:
-        if len(set(self.run_folds)) < len(self.run_folds) or max(self.run_folds) >= self.folds:
-            raise ValueError(f"run_folds must be different numbers from 0 to {self.folds - 1}, found {self.run_folds}")
+    def _check(self) -> Self:
+        if max(self.run_folds) >= self.folds:
+            raise ValueError(f"run_folds: found {max(self.run_folds)}, expected numbers from 0 to {self.folds - 1}")
         if 0 < self.test_share < 0.01:
-            raise ValueError(f"test_share must be 0 or between 0.01 and 0.5, found {self.test_share}")
+            raise ValueError(f"test_share: found {self.test_share}, expected 0 or a number from 0.01 to 0.5")
         return self
 
 
 class TextConfig(Section):
-    """How a text becomes tokens, and which tokens are known."""
+    """How a text becomes tokens, and which tokens are in the vocabulary."""
 
     tokenizer: Literal["whitespace", "basic_english", "characters"]
     lower: bool
@@ -59,18 +70,18 @@ class TextConfig(Section):
     vectors: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
 
     @model_validator(mode="after")
-    def _settings_go_together(self) -> Self:
+    def _check(self) -> Self:
         if self.tokenizer == "characters" and self.context == "sentence":
-            raise ValueError("tokenizer characters needs context phrase: a word's letters stand inside other words")
+            raise ValueError("found tokenizer characters with context sentence; set context: phrase")
         if self.tokenizer == "basic_english" and not self.lower:
-            raise ValueError("tokenizer basic_english reads in lower case; set lower: true")
+            raise ValueError("found tokenizer basic_english, which lower-cases, with lower: false; set lower: true")
         return self
 
 
 class ModelConfig(Section):
     """The shape of a SpanClassifier.
 
-    `embedding: null` feeds one-hot vectors; `head: none` has no layer after the pooling, `mlp` has two, with
+    `embedding: null` uses one-hot vectors; `head: none` has no layer after the pooling, `mlp` has two, with
     `head_hidden` units between them.
     """
 
@@ -78,7 +89,7 @@ class ModelConfig(Section):
     hidden: Positive
     layers: Positive
     bidirectional: bool
-    pooling: Annotated[tuple[Pooling, ...], Field(min_length=1, strict=False)]
+    pooling: Annotated[tuple[Pooling, ...], NonEmpty, Distinct]
     head: Literal["linear", "mlp", "none"]
     head_hidden: Positive | None
     embedding_dropout: DropoutRate
@@ -86,20 +97,15 @@ class ModelConfig(Section):
     head_dropout: DropoutRate
 
     @model_validator(mode="after")
-    def _head_has_its_size(self) -> Self:
+    def _check(self) -> Self:
         if (self.head == "mlp") != (self.head_hidden is not None):
-            raise ValueError(f"head_hidden is a number with head mlp and null else, found {self.head_hidden}")
-        return self
-
-    @model_validator(mode="after")
-    def _poolings_differ(self) -> Self:
-        if len(set(self.pooling)) < len(self.pooling):
-            raise ValueError(f"each pooling stands once, found {self.pooling}")
+            expected = "a number" if self.head == "mlp" else "null"
+            raise ValueError(f"head_hidden: found {self.head_hidden}, expected {expected} with head {self.head}")
         return self
 
 
 class TrainConfig(Section):
-    """The recipe of a training."""
+    """How a model is trained."""
 
     epochs: Positive
     min_steps: Positive
@@ -120,29 +126,29 @@ class TrainConfig(Section):
 
 
 class EnsembleConfig(Section):
-    """How the cells' probabilities become one answer."""
+    """How the cells' probabilities become one prediction."""
 
     known_labels: bool
     calibrate: bool
 
 
 class Numbers(Section):
-    """A range of numbers, both ends included; of whole ones where both ends are whole."""
+    """A range of numbers with both ends; of integers if both ends are integers."""
 
     low: Annotated[int | float, Field(union_mode="left_to_right")]
     high: Annotated[int | float, Field(union_mode="left_to_right")]
     log: bool
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
+    def _check(self) -> Self:
         if self.low >= self.high or (self.log and self.low <= 0):
-            above = ", above 0 with log" if self.log else ""
-            raise ValueError(f"low has to be smaller than high{above}, found {self.low} and {self.high}")
+            lowest = "0 < low < high (log: true)" if self.log else "low < high"
+            raise ValueError(f"found low {self.low} and high {self.high}, expected {lowest}")
         return self
 
 
 class Choices(Section):
-    """Values to choose among."""
+    """Values to choose from."""
 
     choices: Annotated[tuple[int | float | str | bool | None, ...], Field(min_length=2, strict=False)]
 
@@ -159,16 +165,16 @@ Space = Annotated[
 
 
 class TuneConfig(Section):
-    """What `unroll tune` searches, on which cell and fold, and when it gives a trial up.
+    """What `unroll tune` searches, on which cell and fold, and when it stops a trial early.
 
-    After `grace` epochs, and again each time that their number has grown `keep` times, the best of `keep` trials go on
-    (successive halving: Li et al., 2020, "A system for massively parallel hyperparameter tuning").
+    After `grace_period` epochs, and each time their number has grown by `reduction_factor`, one in `reduction_factor`
+    trials continues (ASHA: Li et al., 2020, "A system for massively parallel hyperparameter tuning").
     """
 
     cell: CellName
     fold: Count
-    grace: Positive
-    keep: Annotated[int, Field(ge=2)]
+    grace_period: Positive
+    reduction_factor: Annotated[int, Field(ge=2)]
     space: Annotated[dict[str, Space], Field(min_length=1)]
 
 
@@ -183,26 +189,25 @@ class TaskConfig(Section):
     tune: TuneConfig
 
     @model_validator(mode="after")
-    def _a_language_model_cannot_see_ahead(self) -> Self:
-        model, weight = self.model, self.train.language_model
-        if weight and (model.embedding is None or (model.layers > 1 and model.bidirectional)):
+    def _check_language_model(self) -> Self:
+        model = self.model
+        if self.train.language_model and (model.embedding is None or (model.layers > 1 and model.bidirectional)):
             raise ValueError(
-                "train.language_model needs a model.embedding, and model.layers: 1 or bidirectional: false, since the "
-                f"layers above the first have read both ways; found embedding {model.embedding}, layers {model.layers}"
+                "train.language_model: needs a model.embedding, and model.layers: 1 or bidirectional: false, since "
+                f"later layers have seen both directions; found embedding {model.embedding}, layers {model.layers}"
             )
         return self
 
     @model_validator(mode="after")
-    def _space_is_of_settings(self) -> Self:
+    def _check_tune(self) -> Self:
         if self.tune.fold >= self.split.folds:
-            raise ValueError(f"tune.fold must be a number from 0 to {self.split.folds - 1}, found {self.tune.fold}")
-        for path, where in self.tune.space.items():
+            raise ValueError(f"tune.fold: found {self.tune.fold}, expected a number from 0 to {self.split.folds - 1}")
+        for path, space in self.tune.space.items():
             section, _, key = path.partition(".")
             settings = {"model": self.model, "train": self.train}.get(section)
             if settings is None or key not in type(settings).model_fields:
-                raise ValueError(f"tune.space.{path}: no such setting; a key is model.<name> or train.<name>")
-            ends = where.choices if isinstance(where, Choices) else (where.low, where.high)
-            for value in ends:
+                raise ValueError(f"tune.space.{path}: no such setting; expected model.<name> or train.<name>")
+            for value in space.choices if isinstance(space, Choices) else (space.low, space.high):
                 try:
                     type(settings).model_validate({**settings.model_dump(), key: value})
                 except ValidationError as error:
@@ -218,13 +223,13 @@ class LessonConfig(Section):
 
 
 class EmbeddingLessonConfig(LessonConfig):
-    """The lesson that embeds the letters first."""
+    """The lesson with an embedding of the letters."""
 
     embedding: Positive
 
 
 class HelloConfig(Section):
-    """The course's lessons: how long each cell learns to say "ihello"."""
+    """The course's lessons: how long each cell is trained to output "ihello"."""
 
     seed: Seed
     step_by_step: LessonConfig
@@ -233,19 +238,12 @@ class HelloConfig(Section):
 
 
 class Config(Section):
-    """All of params.yaml. Each name under `tasks` has its own section of that name, kept in `task`."""
+    """All of params.yaml. Each task listed in `tasks` has a section of its name, which is in `task` here."""
 
     seed: Seed
     profile: Annotated[str, Field(min_length=1)]
     data: DataConfig
-    tasks: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
-    cells: Annotated[tuple[CellName, ...], Field(min_length=1, strict=False)]
+    tasks: Annotated[tuple[str, ...], NonEmpty, Distinct]
+    cells: Annotated[tuple[CellName, ...], NonEmpty, Distinct]
     hello: HelloConfig
     task: dict[str, TaskConfig]
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        for key, names in (("tasks", self.tasks), ("cells", self.cells)):
-            if len(set(names)) < len(names):
-                raise ValueError(f"each of {key} stands once, found {', '.join(names)}")
-        return self

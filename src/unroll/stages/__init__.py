@@ -2,6 +2,6 @@
 
 import sys
 
-from unroll.core.errors import hear_interrupt
+from unroll.core.errors import handle_interrupt
 
-sys.excepthook = hear_interrupt  # for a Ctrl-C in the seconds in which a stage still imports
+sys.excepthook = handle_interrupt  # for a Ctrl-C in the seconds in which a stage still imports

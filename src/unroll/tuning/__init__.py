@@ -1,1 +1,1 @@
-"""Sweeps over settings. Imports ray and optuna, which are optional."""
+"""Hyperparameter searches. The only importer of Ray Tune and Optuna, which are optional."""

@@ -1,8 +1,8 @@
-"""Sweeps: Optuna chooses settings, Ray Tune trains them side by side and stops those that fall behind.
+"""A sweep: Optuna suggests settings, Ray Tune trains them in parallel and stops trials early.
 
-The only importer of ray and optuna, which are optional and imported when a sweep begins. Without an address Ray runs
-inside this program; with one, or RAY_ADDRESS, the same trials run on a cluster. The corpus travels through Ray's object
-store, so a node needs the package alone, not the project's files.
+A sweep continues from Optuna's journal: Ray's `Tuner.restore` cannot raise the number of trials. Without an address
+Ray runs in this program; with one, or RAY_ADDRESS, on a cluster, whose nodes need this package and get the corpus
+through Ray's object store.
 """
 
 import json
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -26,27 +26,18 @@ from unroll.text.corpus import Corpus
 from unroll.training.cross_validation import TrainingData, fold_key, train_fold
 from unroll.training.history import EpochRecord
 
-INSTALL = "pip install -r requirements-tune.txt"
-MOST_EPOCHS = 10_000  # more than any training has; Ray ends a trial there
-Values = Mapping[str, Any]
-
-
-class Watcher(Protocol):
-    """Hears what trials do, in the program that started the sweep."""
-
-    def started(self, trial: str, values: Values) -> None:
-        """A trial begins with these settings, or begins anew after its node was lost."""
-
-    def reported(self, trial: str, epoch: Mapping[str, float]) -> None:
-        """A trial finished an epoch."""
-
-    def ended(self, trial: str, score: float | None) -> None:
-        """A trial ended, with its best score, or with None because of an error."""
+MAX_EPOCHS = 10_000  # more than any training has; Ray ends a trial there
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints tables at any verbosity
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best settings of a sweep by their paths, as in `train.lr`, and their score."""
+    """The best settings of a sweep by path, as in `train.lr`, their score, and the number of finished trials."""
 
     values: dict[str, Any]
     score: float
@@ -55,7 +46,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Resources:
-    """Where trials run: a cluster's address (None: inside this program), and what of a machine each takes."""
+    """The address of a Ray cluster (None: this program), and the CPUs and GPUs of a trial."""
 
     address: str | None
     cpus: float
@@ -71,73 +62,72 @@ def run_sweep(
     trials: int,
     cache: Path,
     resources: Resources,
-    watcher: Watcher,
+    mlflow: Mapping[str, Any],
 ) -> Best:
-    """Search the space of a task's section `tune`, until so many trials are finished over all calls.
+    """Search the space of a task's section `tune` until this many trials are finished, those of earlier calls included.
 
-    A call with the same settings, corpus and code goes on where an earlier one stopped: finished trials are kept, and
-    those that were running are run again.
+    A call with the same settings, corpus and code continues an earlier one: finished trials count, and those that were
+    running are run again.
 
     Args:
-        task: names the labels and the metric.
+        task: the labels and the metric.
         data: what to train on.
         config: the task's sections.
         seed: of the search and of every training.
-        trials: how many there are to be, those of earlier calls counted.
-        cache: folder of sweeps, each under the hash of all that it comes from.
+        trials: how many trials to finish.
+        cache: folder of sweeps, each named by the hash of its inputs.
         resources: where trials run.
-        watcher: hears what they do.
+        mlflow: arguments of Ray's MLflowLoggerCallback, which makes a run for each trial.
 
     Raises:
-        UnrollError: the libraries are not installed, the cluster is out of reach, or no trial finished.
+        UnrollError: the libraries are not installed, the cluster cannot be reached, or no trial finished.
     """
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     try:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the other one prints tables at any level
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import optuna
         import ray
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
     except ImportError as error:
-        raise UnrollError(f"a sweep needs Ray and Optuna ({error}); {INSTALL}") from None
+        raise UnrollError(f"a sweep needs Ray and Optuna ({error}); pip install -r requirements-tune.txt") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # A trial that is trained anew reports the epochs that its lost node had reported.
+    # A trial that restarts after its node was lost reports its epochs again.
     warnings.filterwarnings("ignore", message="The reported value is ignored", module="optuna")
+    states = optuna.trial.TrialState
 
     folder = (cache / sweep_key(task, data, config, seed)).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
     study = optuna.create_study(study_name=task.name, storage=storage, direction="maximize", load_if_exists=True)
-    _take_up(study)
-    missing = trials - len(_finished(study))
+    for trial in study.get_trials(states=[states.RUNNING]):
+        study.tell(trial.number, state=states.FAIL)
+        study.enqueue_trial(trial.params)
+    missing = trials - len(study.get_trials(states=[states.COMPLETE]))
     if missing > 0:
-        _connect(ray, resources.address)
+        _connect(resources.address)
         try:
-            _run_trials(task, data, config, seed, missing, folder, storage, resources, watcher)
+            _run_trials(task, data, config, seed, missing, folder, study, resources, mlflow)
         finally:
             with suppress(Exception):
                 ray.shutdown()
-    finished = _finished(study)
+    finished = study.get_trials(states=[states.COMPLETE])
     if not finished:
-        raise UnrollError("no trial finished; standard error says why")
-    best = max(finished, key=lambda trial: trial.value)
-    return Best(dict(best.params), float(best.value), len(finished))
+        raise UnrollError("no trial finished; the errors are above")
+    return Best(dict(study.best_trial.params), float(study.best_value), len(finished))
 
 
 def sweep_key(task: Competition, data: TrainingData, config: TaskConfig, seed: int) -> str:
-    """Return the hash of all that a sweep's results come from."""
+    """Return the task's name and the hash of everything that a sweep's results depend on."""
     key = fold_key(task, config.tune.cell, config.tune.fold, data, config, seed)
     content = json.dumps([key, config.tune.model_dump()])
     return f"{task.name}-{sha256(content.encode()).hexdigest()[:16]}"
 
 
-def apply_values(config: TaskConfig, values: Values) -> TaskConfig:
-    """Return the sections with some values changed, each named as `train.lr`.
+def apply_values(config: TaskConfig, values: Mapping[str, Any]) -> TaskConfig:
+    """Return the sections with some values changed, each named as in `train.lr`.
 
     Raises:
-        pydantic.ValidationError: a value is not allowed.
+        pydantic.ValidationError: a value is invalid.
     """
     sections = config.model_dump()
     for path, value in values.items():
@@ -146,37 +136,19 @@ def apply_values(config: TaskConfig, values: Values) -> TaskConfig:
     return TaskConfig.model_validate(sections)
 
 
-def _finished(study: Any) -> list[Any]:
-    import optuna
+def _connect(address: str | None) -> None:
+    import ray
 
-    return list(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]))
-
-
-def _take_up(study: Any) -> None:
-    """Queue again what was running when an earlier call was stopped."""
-    import optuna
-
-    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
-
-
-def _connect(ray: Any, address: str | None) -> None:
     chosen = address or os.environ.get("RAY_ADDRESS")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if chosen is None:
-        options |= {"address": "local", "include_dashboard": False}
-    else:
-        options["address"] = chosen
+    host, _, port = (chosen or "").rpartition(":")
+    options: dict[str, Any] = {"address": chosen} if chosen else {"address": "local", "include_dashboard": False}
     try:
-        host, _, port = (chosen or "").rpartition(":")
-        if host and port.isdigit() and "/" not in host:  # Ray itself asks for minutes
+        if host and port.isdigit() and "/" not in host:  # ray.init itself waits for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(**options)
+        ray.init(log_to_driver=False, logging_level="ERROR", **options)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UnrollError(
-            f"Ray: {chosen or 'a local cluster'} cannot be reached ({' '.join(str(error).split())[:200]})"
-        ) from None
+        reason = " ".join(str(error).split())[:200]
+        raise UnrollError(f"Ray: {chosen or 'a local cluster'} cannot be reached ({reason})") from None
 
 
 def _run_trials(
@@ -186,62 +158,64 @@ def _run_trials(
     seed: int,
     missing: int,
     folder: Path,
-    storage: Any,
+    study: Any,
     resources: Resources,
-    watcher: Watcher,
+    mlflow: Mapping[str, Any],
 ) -> None:
     from optuna.samplers import TPESampler
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
-    space = make_space(config)
-    begun = len(storage.get_all_trials(storage.get_study_id_from_name(task.name), deepcopy=False))
     search = OptunaSearch(
-        space,
+        make_space(config),
         metric="score",
         mode="max",
-        # The sampler draws at random first; a call that goes on has to draw other values than the one before.
-        sampler=TPESampler(seed=seed + begun, constant_liar=True),
-        study_name=task.name,
-        storage=storage,
+        # The first suggestions are random; a call that continues must not draw those of the call before.
+        sampler=TPESampler(seed=seed + len(study.trials), constant_liar=True),
+        study_name=study.study_name,
+        storage=study._storage,
     )
-    scheduler = ASHAScheduler(
-        metric="score", mode="max", max_t=MOST_EPOCHS, grace_period=config.tune.grace, reduction_factor=config.tune.keep
-    )
+    grace_period, reduction_factor = config.tune.grace_period, config.tune.reduction_factor
     in_memory = Corpus(**{name: np.array(values) for name, values in vars(data.corpus).items()})
     trainable = tune.with_parameters(_train, task=task, config=config, seed=seed, data=replace(data, corpus=in_memory))
     with TemporaryDirectory(dir=folder) as scratch:
-        tuner = tune.Tuner(
+        tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
-            tune_config=tune.TuneConfig(search_alg=search, scheduler=scheduler, num_samples=missing),
+            tune_config=tune.TuneConfig(
+                search_alg=search,
+                scheduler=ASHAScheduler(
+                    "training_iteration", "score", "max", MAX_EPOCHS, grace_period, reduction_factor
+                ),
+                num_samples=missing,
+                trial_name_creator=lambda trial: f"{task.name} trial {trial.trial_id}",
+            ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_make_callback(tune, watcher)],
-                failure_config=tune.FailureConfig(max_failures=3),  # a lost node is no fault of the trial
+                callbacks=[_make_callback(mlflow)],
+                failure_config=tune.FailureConfig(max_failures=3),  # a trial whose node was lost is run again
             ),
-        )
-        tuner.fit()
+        ).fit()
 
 
 def make_space(config: TaskConfig) -> dict[str, Any]:
-    """Return the space as Optuna names it."""
+    """Return the section `tune.space` as distributions of Optuna, by path."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     space: dict[str, Any] = {}
-    for path, where in config.tune.space.items():
-        if isinstance(where, Choices):
-            space[path] = CategoricalDistribution(where.choices)
-        elif isinstance(where.low, int) and isinstance(where.high, int):
-            space[path] = IntDistribution(where.low, where.high, log=where.log)
+    for path, values in config.tune.space.items():
+        if isinstance(values, Choices):
+            space[path] = CategoricalDistribution(values.choices)
+        elif isinstance(values.low, int) and isinstance(values.high, int):
+            space[path] = IntDistribution(values.low, values.high, log=values.log)
         else:
-            space[path] = FloatDistribution(float(where.low), float(where.high), log=where.log)
+            space[path] = FloatDistribution(float(values.low), float(values.high), log=values.log)
     return space
 
 
-def _train(values: Values, *, task: Competition, config: TaskConfig, seed: int, data: TrainingData) -> None:
-    """Train one cell on one fold, in a process of Ray's."""
+def _train(values: Mapping[str, Any], *, task: Competition, config: TaskConfig, seed: int, data: TrainingData) -> None:
+    """Train one cell on one fold, in a process of Ray."""
     from ray import tune
 
     best = 0.0
@@ -252,30 +226,31 @@ def _train(values: Values, *, task: Competition, config: TaskConfig, seed: int, 
         best = max(best, content[f"valid_{task.metric}"])
         tune.report({**content, "score": best})
 
+    chosen = apply_values(config, values)
     with TemporaryDirectory() as cache:
-        chosen = apply_values(config, values)
         train_fold(
             task, chosen.tune.cell, chosen.tune.fold, data, chosen, seed=seed, cache=Path(cache), on_epoch=report
         )
 
 
-def _make_callback(tune: Any, watcher: Watcher) -> Any:
-    class Callback(tune.Callback):  # type: ignore[misc]
-        """Passes on what trials do."""
+def _make_callback(mlflow: Mapping[str, Any]) -> Any:
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            watcher.started(trial.trial_id, trial.config)
+    class TrialRuns(MLflowLoggerCallback):  # type: ignore[misc]
+        """Ray's MLflow callback, without Ray's own timings, and with a line a trial on standard output."""
 
-        def on_trial_result(
-            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-        ) -> None:
-            names = {*EpochRecord.__dataclass_fields__, "score"}
-            watcher.reported(trial.trial_id, {name: result[name] for name in names if name in result})
+        def log_trial_start(self, trial: Any) -> None:
+            restarts = trial in self._trial_runs
+            print(f"trial {trial.trial_id} {'restarts: its process or node was lost' if restarts else 'starts'}")
+            super().log_trial_start(trial)
 
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            watcher.ended(trial.trial_id, trial.last_result.get("score"))
+        def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+            names = {*EpochRecord.__dataclass_fields__, "score", "training_iteration"} & result.keys()
+            super().log_trial_result(iteration, trial, {name: result[name] for name in names})
 
-        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            watcher.ended(trial.trial_id, None)
+        def log_trial_end(self, trial: Any, failed: bool = False) -> None:
+            score = trial.last_result.get("score")
+            print(f"trial {trial.trial_id} {'failed' if failed or score is None else f'ended: {score:.4f}'}")
+            super().log_trial_end(trial, failed=failed)
 
-    return Callback()
+    return TrialRuns(**mlflow)

@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 
 from tests.support.project import ROOT
 from unroll.core.errors import UnrollError
-from unroll.core.params import read_config
-from unroll.core.workspace import check_repository, choose_profile, set_params
+from unroll.core.params import check_repository, choose_profile, read_config, set_params
 
 PARAMS = ROOT / "params.yaml"
 
@@ -24,6 +24,22 @@ def test_setting_a_value_keeps_every_other_line(tmp_path: Path) -> None:
     assert yaml.safe_load(file.read_text())["data"] == {"source": "local", "dir": "/elsewhere", "mirrors": {}}
     set_params(file, {"data": {"dir": "data/sample", "source": "local"}})
     assert file.read_text().split() == before.split()
+
+
+def comments(file: Path) -> list[str]:
+    return [line.partition("#")[2] for line in file.read_text().splitlines() if "#" in line]
+
+
+def test_dvc_keeps_every_comment_when_an_experiment_sets_values(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(PARAMS.read_text())
+    lists = ["tasks=[sentiment]", "cells=[GRU]", "sentiment.split.run_folds=[0,1,2]", "surnames.model.pooling=[mean]"]
+    for override in ["sentiment.train.lr=0.002", "sentiment.text.vectors=[a.txt]", *lists, "seed=2"]:
+        apply_overrides(file, [override])
+    assert comments(file) == comments(PARAMS)
+    assert read_config(file).task["sentiment"].split.run_folds == (0, 1, 2)
+    set_params(file, {"sentiment": {"text": {"vectors": []}, "split": {"run_folds": [0]}}, "seed": 1})
+    assert comments(file) == comments(PARAMS)
 
 
 def test_the_default_choice_does_not_touch_the_file(tmp_path: Path) -> None:
@@ -89,5 +105,5 @@ def test_a_value_changed_by_hand_stays_while_the_profile_does(tmp_path: Path) ->
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UnrollError, match=r"profile 'fast': no file .*fast.yaml; there are best, default"):
+    with pytest.raises(UnrollError, match=r"profile 'fast': no file .*fast.yaml; known profiles: best, default"):
         choose_profile(ROOT / "params.yaml", ROOT / "profiles", "fast")
