@@ -53,6 +53,18 @@ def test_a_mistake_is_one_sentence_and_a_status(project: Project, arguments: lis
     assert (project.folder / "params.yaml").read_text() == before
 
 
+def test_files_that_somebody_put_under_data_raw_are_not_replaced(project: Project) -> None:
+    mine = project.folder / "data/raw/surnames/names/Mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine\n")
+    told = "data/raw/surnames/names/Mine.txt: not written by unroll, which replaces the whole of data/raw/surnames"
+    assert told in unroll(project.folder, "data").stderr
+    mine.unlink()
+    told = "data/raw/surnames: is inside data/raw, which unroll replaces"
+    assert told in unroll(project.folder, "data", "data/raw/surnames").stderr
+    assert unroll(project.folder, "data").returncode == 0
+
+
 def test_outside_a_git_repository_it_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     done = unroll(tmp_path, "data")

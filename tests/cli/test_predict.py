@@ -15,8 +15,6 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.support.command import Done, unroll
 from tests.support.definitions import load_task
@@ -26,7 +24,7 @@ from unroll.cli import predict as command
 from unroll.cli.predict import find_file, load_models, shown, signed_bar
 from unroll.core.errors import UnrollError
 from unroll.core.settings import Config, ModelConfig
-from unroll.data.texts import Kind, format_csv, parse_texts, read_texts
+from unroll.data.texts import format_csv, read_texts
 from unroll.models.bundle import Bundle, save_bundle
 from unroll.models.ensemble import Calibration, Ensemble
 from unroll.models.predictor import EnsemblePredictor, explain, load_predictor
@@ -392,52 +390,6 @@ def test_which_argument_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "names").unlink()
     with pytest.raises(UnrollError, match="names: cannot be read"):
         read_texts(Path("names"), ["name"])
-
-
-@pytest.mark.parametrize(
-    ("kind", "content", "told"),
-    [
-        ("csv", '"a",name\nLi,"Xi\n', "f: line 2: not CSV"),
-        ("csv", 'name\n"Li"x\n', "f: line 2: not CSV"),
-        ("csv", "a,name\nLi,Xi\n\n", "f: line 3: expected 2 fields, as in line 1, found 1"),
-        ("csv", "name\n", "f: has a header and no rows"),
-        ("csv", "\n\n", "f: the file is empty"),
-        ("csv", "name,text\nLi,Xi\n", "f: line 1: more than one column of texts; expected one column, or one of them"),
-        ("tsv", "a\tname\nLi\n", "f: line 2: expected 2 fields, as in line 1, found 1"),
-        ("tsv", "\ufeff", "f: the file is empty"),
-        ("lines", "\ufeff", "f: the file is empty"),
-    ],
-)
-def test_a_mistake_in_a_file_is_named_by_its_line(kind: Kind, content: str, told: str) -> None:
-    with pytest.raises(UnrollError) as error:
-        parse_texts(content.encode(), "f", kind, ["name", "text"])
-    assert str(error.value).startswith(told)
-
-
-def test_the_only_column_needs_no_name_and_a_known_one_may_be_in_capitals() -> None:
-    assert parse_texts(b"who\nLi\n\n", "f", "csv", ["name"]).texts == ["Li", ""]
-    column = parse_texts(b"id\tNAME\n1\tLi\n", "f", "tsv", ["name"])
-    assert (column.heading, column.texts) == ("NAME", ["Li"])
-
-
-any_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
-one_line = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n"))
-
-
-@given(st.lists(any_text, min_size=1), st.integers(0, 2))
-def test_any_texts_written_as_csv_come_back_the_same(texts: list[str], place: int) -> None:
-    others = ["id", "none"][:place]
-    rows = [[*others, "text"], *([*["1", ""][:place], text] for text in texts)]
-    assert parse_texts(format_csv(rows).encode(), "f", "csv", ["text"]).texts == texts
-
-
-@given(st.lists(one_line.filter(lambda text: not text.endswith("\r")), min_size=1))
-def test_any_lines_come_back_the_same(texts: list[str]) -> None:
-    content = "\ufeff" + "".join(f"{text}\n" for text in texts)
-    assert parse_texts(content.encode(), "f", "lines", []).texts == texts
-    without_tabs = [text.replace("\t", " ") for text in texts]
-    table = "\n".join(["id\ttext", *(f"1\t{text}" for text in without_tabs)])
-    assert parse_texts(table.encode(), "f", "tsv", ["text"]).texts == without_tabs
 
 
 @pytest.mark.slow

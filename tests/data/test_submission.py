@@ -20,11 +20,11 @@ def test_a_submission_has_the_wanted_ids_in_the_wanted_order() -> None:
 @pytest.mark.parametrize(
     ("row_ids", "classes", "wanted", "told"),
     [
-        ([4, 5], [0, 1], [4, 5, 6], r"PhraseId 6: has no answer \(1 such ids of 3\)"),
-        ([4, 5, 6], [0, 1, 2], [4, 5], r"PhraseId 6: answered, but the sample submission does not ask for it"),
-        ([4, 4], [0, 1], [4], r"PhraseId 4: answered more than once"),
-        ([4], [5], [4], r"Sentiment: an answer is outside the task's 5 labels"),
-        ([4], [-1], [4], r"Sentiment: an answer is outside the task's 5 labels"),
+        ([4, 5], [0, 1], [4, 5, 6], r"PhraseId 6: has no prediction \(1 such ids of 3\)"),
+        ([4, 5, 6], [0, 1, 2], [4, 5], r"PhraseId 6: predicted, but not in the sample submission"),
+        ([4, 4], [0, 1], [4], r"PhraseId 4: predicted more than once"),
+        ([4], [5], [4], r"Sentiment: a prediction is none of the task's 5 labels"),
+        ([4], [-1], [4], r"Sentiment: a prediction is none of the task's 5 labels"),
     ],
 )
 def test_a_submission_that_kaggle_would_refuse_is_refused_here(

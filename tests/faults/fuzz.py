@@ -45,14 +45,16 @@ def expected_texts(content: bytes, kind: Kind) -> list[str] | None:
         text = content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError:
         return None
-    lines = io.StringIO(text, newline="").read().replace("\r\n", "\n")
+    lines = io.StringIO(text, newline="").read().replace("\r\n", "\n").replace("\r", "\n")
     lines = lines[:-1] if lines.endswith("\n") else lines
     if kind == "lines":
         return lines.split("\n")
     if kind == "tsv":
         table = [line.split("\t") for line in lines.split("\n")]
     else:
-        table = [row or [""] for row in csv.reader(io.StringIO(text, newline=""), strict=True)]
+        table = [row or [""] for row in csv.reader(io.StringIO(text, newline=""))]
+    if len(table[0]) > 1:
+        table = [row for row in table if row != [""]]
     wanted = [number for number, name in enumerate(table[0]) if name.casefold() in HEADINGS]
     column = wanted[0] if wanted else 0
     return [row[column] for row in table[1:]]
@@ -74,7 +76,8 @@ def check_table(task: Competition, folder: Path, train: bytes) -> bool:
     except UnrollError as error:
         assert str(folder) in str(error), error
         return False
-    lines = train.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\n").split("\n")[1:]
+    text = train.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    lines = [line for line in text.split("\n")[1:] if line]
     found = rows[rows["part"] == "train"]
     assert found["text"].tolist() == [line.split("\t")[2] for line in lines]
     assert found["row_id"].tolist() == [int(line.split("\t")[0]) for line in lines]

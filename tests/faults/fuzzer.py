@@ -8,7 +8,13 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(
-    include=["unroll.data.texts", "unroll.text.vocabulary", "unroll.models.bundle", "unroll.core.files"]
+    include=[
+        "unroll.data.texts",
+        "unroll.data.tables",
+        "unroll.text.vocabulary",
+        "unroll.models.bundle",
+        "unroll.core.files",
+    ]
 ):
     from unroll.models.bundle import load_bundle
     from unroll.text.vectors import load_vectors

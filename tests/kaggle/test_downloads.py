@@ -1,50 +1,202 @@
 import io
 import json
+import random
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.kaggle.conftest import SAMPLE
 from tests.support.definitions import load_task
+from tests.support.kaggle_service import SLUG, TOKEN, Fault, Service, zip_folder
 from tests.support.served import Served
 from unroll.core.errors import UnrollError
 from unroll.core.files import sha256_of_file
 from unroll.core.settings import DataConfig
 from unroll.data.competition import Archive
-from unroll.kaggle.downloads import copy_local, fetch, write_source_record
+from unroll.kaggle.downloads import check_replaceable, fetch
 
-SAMPLE = Path(__file__).parents[2] / "data/sample"
+# pooch leaves the connection of a response that is an error to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 SENTIMENT, SURNAMES = load_task("sentiment"), load_task("surnames")
 assert SURNAMES.archive is not None
 ROWS = SURNAMES.archive.rows or {}
+TABLES = ["sampleSubmission.csv", "test.tsv", "train.tsv"]
+REMOTE = DataConfig(source="kaggle", dir="unused", mirrors={})
 
 
-def test_files_are_copied_as_they_are_and_recorded(tmp_path: Path) -> None:
-    origin = copy_local(SENTIMENT, SAMPLE, tmp_path)
-    write_source_record(tmp_path, origin)
-    record = json.loads((tmp_path / "source.json").read_text())
-    assert record["origin"] == str(SAMPLE / SENTIMENT.folder)
-    assert [file["name"] for file in record["files"]] == ["sampleSubmission.csv", "test.tsv", "train.tsv"]
+@pytest.fixture(autouse=True)
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw").mkdir()
+    return tmp_path / "raw"
+
+
+def local(folder: Path) -> DataConfig:
+    return DataConfig(source="local", dir=str(folder), mirrors={})
+
+
+def download(task: object = SENTIMENT, data: DataConfig = REMOTE) -> str:
+    return fetch(task, data, Path("raw"), Path("cache"))  # type: ignore[arg-type]
+
+
+def refused(task: object = SENTIMENT, data: DataConfig = REMOTE) -> str:
+    with pytest.raises(UnrollError) as error:
+        download(task, data)
+    assert not [path for path in Path("cache").rglob("*") if path.is_file()]
+    assert not list(Path("raw").iterdir())
+    assert TOKEN not in str(error.value)
+    return str(error.value)
+
+
+def test_files_are_copied_as_they_are_and_recorded(raw: Path) -> None:
+    origin = download(SENTIMENT, local(SAMPLE.parent))
+    record = json.loads((raw / "source.json").read_text())
+    assert record["origin"] == origin == str(SAMPLE)
+    assert [file["name"] for file in record["files"]] == TABLES
     for file in record["files"]:
-        original = SAMPLE / SENTIMENT.folder / file["name"]
+        original = SAMPLE / file["name"]
         assert file["sha256"] == sha256_of_file(original)
-        assert file["bytes"] == original.stat().st_size == (tmp_path / file["name"]).stat().st_size
+        assert file["bytes"] == original.stat().st_size == (raw / file["name"]).stat().st_size
 
 
 @pytest.mark.parametrize("task", [SENTIMENT, SURNAMES], ids=lambda task: task.name)
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path, task: object) -> None:
-    with pytest.raises(UnrollError, match=r"no such folder; data.dir must hold"):
-        copy_local(task, tmp_path / "nowhere", tmp_path)  # type: ignore[arg-type]
+    assert "no such folder; data.dir must contain" in refused(task, local(tmp_path / "nowhere"))
 
 
-def test_an_empty_file_is_named(tmp_path: Path) -> None:
-    folder = tmp_path / "data" / SENTIMENT.folder
-    folder.mkdir(parents=True)
-    for name in ("train.tsv", "test.tsv", "sampleSubmission.csv"):
-        (folder / name).touch()
-    (tmp_path / "raw").mkdir()
-    with pytest.raises(UnrollError, match=r"train.tsv: the file is empty"):
-        copy_local(SENTIMENT, tmp_path / "data", tmp_path / "raw")
+def test_names_of_the_operating_system_are_not_copied_and_a_misspelt_label_is_refused(
+    tmp_path: Path, raw: Path
+) -> None:
+    shutil.copytree(SAMPLE.parent / "surnames", tmp_path / "data/surnames")
+    names = tmp_path / "data/surnames/names"
+    for name in (".DS_Store", "._Greek.txt", "desktop.ini", "Greek.txt~"):
+        (names / name).write_text("x")
+    download(SURNAMES, local(tmp_path / "data"))
+    assert len(list((raw / "names").iterdir())) == 18
+    shutil.rmtree(raw)
+    raw.mkdir()
+    (names / "Portugese.txt").write_text("Sousa\n")
+    assert "names/Portugese.txt: not a label of surnames; expected Arabic" in refused(
+        SURNAMES, local(tmp_path / "data")
+    )
+
+
+def test_a_competition_is_downloaded_once_and_kept(service: Service, raw: Path) -> None:
+    assert download() == f"https://www.kaggle.com/c/{SLUG}"
+    assert sorted(path.name for path in raw.iterdir()) == sorted([*TABLES, "source.json"])
+    for name in TABLES:
+        assert (raw / name).read_bytes() == (SAMPLE / name).read_bytes()
+    download()
+    assert service.asked.count("DownloadDataFiles") == 1
+    next(Path("cache").rglob("train.tsv")).write_text("damaged")
+    download()
+    assert service.asked.count("DownloadDataFiles") == 2
+    assert (raw / "train.tsv").read_bytes() == (SAMPLE / "train.tsv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        ((403, "You must accept this competition's rules"), f"https://www.kaggle.com/c/{SLUG}/rules"),
+        ((404, "Not found"), "404: there is no competition or dataset of this name"),
+        ((400, "Bad Request"), "400: Bad Request"),
+    ],
+)
+def test_a_refusal_is_one_sentence_with_the_next_step_and_leaves_nothing(
+    service: Service, refusal: tuple[int, str], told: str
+) -> None:
+    service.refusal = refusal
+    assert told in refused()
+
+
+def test_an_unknown_competition_is_named(service: Service) -> None:
+    task = SENTIMENT.model_copy(update={"competition": "no-such-competition"})
+    assert refused(task).startswith("Kaggle: no-such-competition: 404: there is no competition or dataset")
+
+
+def test_passing_faults_are_waited_out(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    service.faults = [
+        Fault("IntrospectToken", 500),
+        Fault("DownloadDataFiles", 429, "Too many requests", {"Retry-After": "2"}),
+        Fault("DownloadDataFiles", 500, "Internal error"),
+    ]
+    download()
+    errors = capsys.readouterr().err
+    assert "Kaggle answered 429; trying again in 2 s (1 of 4)" in errors
+    assert "Kaggle answered 500; trying again in 2 s (2 of 4)" in errors
+    assert service.asked.count("DownloadDataFiles") == 3
+
+
+def test_a_long_wait_is_left_to_the_user(service: Service) -> None:
+    service.faults = [Fault("DownloadDataFiles", 429, "Too many", {"Retry-After": "7200"})]
+    assert "429: too many requests; wait 7200 s and try again" in refused()
+    assert service.asked.count("DownloadDataFiles") == 1
+
+
+@pytest.fixture
+def large(tmp_path: Path, service: Service) -> bytes:
+    """An archive that takes more than one piece to download."""
+    folder = tmp_path / "large"
+    shutil.copytree(SAMPLE, folder)
+    (folder / "noise.bin").write_bytes(random.Random(1).randbytes(5_000_000))
+    service.archive = zip_folder(folder)
+    return service.archive
+
+
+def test_a_download_that_is_cut_off_is_resumed(service: Service, large: bytes, raw: Path) -> None:
+    service.cut_after = 3_000_000
+    download()
+    assert (raw / "train.tsv").read_bytes() == (SAMPLE / "train.tsv").read_bytes()
+    assert len(service.ranges) == 1
+    assert 1_000_000 < int(service.ranges[0].removeprefix("bytes=").rstrip("-")) <= 3_000_000
+    assert not list(Path("cache").rglob("noise.bin")), "only the task's files are kept"
+    assert not list(Path("cache").rglob("*.download"))
+
+
+def test_a_download_that_was_killed_is_resumed_by_the_next_call(service: Service, large: bytes, raw: Path) -> None:
+    download()
+    [kept] = Path("cache").glob("*/*")
+    shutil.rmtree(kept)
+    left = kept.with_name(f".{SLUG}.download")
+    left.mkdir()
+    (left / f"{SLUG}.zip").write_bytes(large[:2_000_000])
+    (left / f"{SLUG}.zip.kaggle-partial").write_text(json.dumps({"validator": f'"{hash(large)}"', "size": len(large)}))
+    download()
+    assert service.ranges == ["bytes=2000000-"]
+    assert (raw / "train.tsv").read_bytes() == (SAMPLE / "train.tsv").read_bytes()
+
+
+def test_a_damaged_archive_is_refused_and_not_kept(service: Service) -> None:
+    whole = service.archive
+    for damaged in (whole[:-100], whole[:300] + b"\xff" * 40 + whole[340:]):
+        service.archive = damaged
+        assert "not a whole zip archive" in refused()
+    service.archive = whole
+    download()
+
+
+def test_an_archive_without_the_tasks_files_is_refused_and_not_kept(service: Service) -> None:
+    service.archive = zip_folder(SAMPLE.parent / "surnames")
+    assert "found no folder with train.tsv to sampleSubmission.csv in names/Arabic.txt" in refused()
+
+
+def test_files_are_found_at_any_depth_and_in_zips_of_their_own(service: Service, raw: Path) -> None:
+    stream, inner = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.write(SAMPLE / "train.tsv", "train.tsv")
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("train.tsv", "another")
+        archive.writestr("a/b/train.tsv.zip", inner.getvalue())
+        for name in ("test.tsv", "sampleSubmission.csv"):
+            archive.write(SAMPLE / name, f"a/b/{name}")
+    service.archive = stream.getvalue()
+    download()
+    assert sorted(path.name for path in raw.iterdir()) == [
+        "sampleSubmission.csv", "source.json", "test.tsv", "train.tsv.zip",
+    ]  # fmt: skip
 
 
 def archive_of(folder: str, *, without: str | None = None, more: int = 0) -> bytes:
@@ -58,58 +210,66 @@ def archive_of(folder: str, *, without: str | None = None, more: int = 0) -> byt
     return stream.getvalue()
 
 
-REMOTE = DataConfig(source="kaggle", dir="unused", mirrors={})
-
-
-def test_an_archive_is_downloaded_once_and_kept(
-    tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_an_archive_is_downloaded_once_and_kept(served: Served) -> None:
     address, files, asked = served
     files["/data.zip"] = archive_of("data/names")
     task = SURNAMES.model_copy(update={"archive": Archive(url=f"{address}/data.zip", rows=ROWS)})
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        assert fetch(task, REMOTE, tmp_path / name, Path("cache")) == f"{address}/data.zip"
-        assert len(list((tmp_path / name / "names").iterdir())) == 18
+    for _ in range(2):
+        assert download(task) == f"{address}/data.zip"
+        assert len(list(Path("raw/names").iterdir())) == 18
     assert asked == ["/data.zip"]
     next(Path("cache").rglob("Irish.txt")).write_text("Aa\n")
-    (tmp_path / "three").mkdir()
-    fetch(task, REMOTE, tmp_path / "three", Path("cache"))
+    download(task)
     assert asked == ["/data.zip"] * 2, "a damaged file is downloaded again"
-    assert (tmp_path / "three/names/Irish.txt").read_text() == "Aa\n" * 232
-    assert not list(tmp_path.rglob("eng-fra.txt"))
+    assert Path("raw/names/Irish.txt").read_text() == "Aa\n" * 232
+    assert not list(Path().rglob("eng-fra.txt"))
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
         (None, "cannot be downloaded"),
-        (archive_of("data/names")[:-40], "cannot be downloaded"),
-        (archive_of("names", without="Irish"), "expected a folder with the 18 files Arabic.txt to Vietnamese.txt"),
-        (archive_of("names", more=1), "Arabic.txt: expected 2,000 lines, found 2,001; the archive is another one"),
+        (archive_of("data/names")[:-40], "not a whole zip archive"),
+        (archive_of("names", without="Irish"), "found no folder with Arabic.txt to Vietnamese.txt in names/Arabic.txt"),
+        (archive_of("names", more=1), "Arabic.txt: found 2,001 lines, expected 2,000"),
     ],
 )
-def test_a_bad_archive_is_refused_and_leaves_nothing(
-    tmp_path: Path, served: Served, content: bytes | None, told: str
-) -> None:
+def test_a_bad_archive_is_refused_and_leaves_nothing(served: Served, content: bytes | None, told: str) -> None:
     address, files, _ = served
     if content is not None:
         files["/data.zip"] = content
     task = SURNAMES.model_copy(update={"archive": Archive(url=f"{address}/data.zip", rows=ROWS)})
-    (tmp_path / "raw").mkdir()
-    with pytest.raises(UnrollError, match=told):
-        fetch(task, REMOTE, tmp_path / "raw", tmp_path / "cache")
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert told in refused(task)
 
 
-def test_a_mirror_takes_the_place_of_the_usual_archive_and_may_have_other_counts(
-    tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_mirror_replaces_the_usual_archive_and_may_have_other_counts(served: Served) -> None:
     address, files, _ = served
     files["/mine.zip"] = archive_of("deep/down/languages", more=2)
     data = DataConfig(source="kaggle", dir="unused", mirrors={"surnames": f"{address}/mine.zip"})
-    (tmp_path / "raw").mkdir()
-    assert fetch(SURNAMES, data, tmp_path / "raw", Path("cache")) == f"{address}/mine.zip"
-    assert len(list((tmp_path / "raw/names").iterdir())) == 18
+    assert download(SURNAMES, data) == f"{address}/mine.zip"
+    assert len(list(Path("raw/names").iterdir())) == 18
+
+
+def test_a_dataset_of_kaggle_can_be_a_mirror(service: Service) -> None:
+    service.datasets["student/surnames"] = zip_folder(SAMPLE.parent / "surnames")
+    data = DataConfig(source="kaggle", dir="unused", mirrors={"surnames": "student/surnames"})
+    assert download(SURNAMES, data) == "https://www.kaggle.com/datasets/student/surnames"
+    assert len(list(Path("raw/names").iterdir())) == 18
+
+
+def test_a_file_that_somebody_put_among_the_raw_files_is_not_deleted(raw: Path) -> None:
+    check_replaceable(Path("nowhere"), None)
+    download(SENTIMENT, local(SAMPLE.parent))
+    check_replaceable(raw, SAMPLE)
+    (raw / "train.tsv").unlink()
+    check_replaceable(raw, SAMPLE)
+    (raw / "names").mkdir()
+    (raw / "names/Mine.txt").write_text("mine\n")
+    with pytest.raises(UnrollError, match=r"raw/names/Mine.txt: not written by unroll, which replaces the whole of"):
+        check_replaceable(raw, SAMPLE)
+    (raw / "names/Mine.txt").unlink()
+    (raw / "test.tsv").write_text("mine\n")
+    with pytest.raises(UnrollError, match=r"raw/test.tsv: not written by unroll"):
+        check_replaceable(raw, SAMPLE)
+    with pytest.raises(UnrollError, match=r"raw/mine: is inside raw, which unroll replaces"):
+        check_replaceable(Path("raw/surnames"), Path("raw/mine"))

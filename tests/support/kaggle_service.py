@@ -3,11 +3,12 @@
 It speaks what kaggle 2.2.4 sends: POST /api/v1/<service>/<rpc> with JSON, a redirect to a file, the file with ranges,
 and an upload in its real steps. Run as a program it serves a folder of raw files, to try the commands by hand:
 
-    python tests/kaggle_service.py data/sample/sentiment-analysis-on-movie-reviews
+    python -m tests.support.kaggle_service data/sample/sentiment-analysis-on-movie-reviews
 """
 
 import io
 import json
+import os
 import socket
 import sys
 import tempfile
@@ -19,9 +20,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import filelock
+import pytest
+
+from unroll.kaggle.client import load_client
 
 PORT = 7777
 TOKEN = "KGAT_0123456789abcdef0123456789abcdef"
@@ -132,6 +137,23 @@ def zip_folder(folder: Path) -> bytes:
     return stream.getvalue()
 
 
+def sign_in(monkeypatch: pytest.MonkeyPatch, home: Path, token: str | None = TOKEN) -> None:
+    """Give this process the environment of a user with a token and no other credential, and retries without pauses."""
+    (home / ".kaggle").mkdir(parents=True, exist_ok=True)
+    for name in [name for name in os.environ if name.startswith(("KAGGLE_", "HTTP", "http"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "TEST")
+    if token is not None:
+        monkeypatch.setenv("KAGGLE_API_TOKEN", token)
+    client = load_client()
+    monkeypatch.setattr(client, "config_dir", str(home / ".kaggle"))  # set when it was imported
+    monkeypatch.setattr(client, "config", str(home / ".kaggle/kaggle.json"))
+    brief = SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 0.02)), monotonic=time.monotonic)
+    for module in ("tenacity.nap", "unroll.kaggle.submissions"):
+        monkeypatch.setattr(f"{module}.time", brief)
+
+
 def the_port() -> filelock.FileLock:
     """Return the lock of the one port: tests that run at the same time take turns."""
     return filelock.FileLock(Path(tempfile.gettempdir()) / f"unroll-tests-port-{PORT}.lock")
@@ -225,7 +247,7 @@ def serve(service: Service) -> Iterator[None]:
 
     with the_port():
         server = Server(("localhost", PORT), Handler)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=[0.01], daemon=True)
         thread.start()
         try:
             yield

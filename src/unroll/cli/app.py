@@ -53,8 +53,12 @@ def data(
 
     Example: unroll data ../competition-files --profile best
     """
+    from unroll.kaggle.downloads import check_replaceable
+
     check_repository(Path.cwd())
     config, folder = read_config(paths.PARAMS), Path(directory)
+    for name in config.tasks:  # DVC deletes the outputs of a stage before it runs, so the stage itself checks too late
+        check_replaceable(paths.raw(name), folder if source == "local" else None)
     if source == "local":
         for below in ["", *(load_competition(paths.competition(name)).folder for name in config.tasks)]:
             if not (folder / below).is_dir():

@@ -189,6 +189,7 @@ def check_data(config: Config) -> Check:
 def check_kaggle(config: Config, *, offline: bool) -> Iterator[Check]:
     """Check the credential, the service, and that the rules of each competition are accepted."""
     from unroll.kaggle import client as kaggle
+    from unroll.kaggle.competitions import see_competition
 
     credential = kaggle.find_credential()
     if credential is None:
@@ -201,7 +202,7 @@ def check_kaggle(config: Config, *, offline: bool) -> Iterator[Check]:
     client = kaggle.connect()
     yield Check("Kaggle service", "ok", f"user {kaggle.user_name(client) or 'unknown'}")
     for slug in filter(None, (load_competition(paths.competition(task)).competition for task in config.tasks)):
-        status = kaggle.see_competition(client, slug)
+        status = see_competition(client, slug)
         if status.entered:
             closed = ", closed for submissions" if status.closed else ""
             yield Check("Kaggle rules", "ok", f"{slug}: accepted{closed}, {status.daily_limit} submissions a day")

@@ -1,4 +1,4 @@
-"""`unroll scores` and `unroll leaderboard`: what the service made of this project's submissions."""
+"""`unroll scores` and `unroll leaderboard`: the scores of this project's submissions."""
 
 import json
 from dataclasses import asdict
@@ -7,34 +7,34 @@ from pathlib import Path
 import typer
 
 from unroll import tracking
-from unroll.cli.submit import choose_task, note_in_run, refresh, submission_lock
+from unroll.cli.submit import log_scores, submission_lock
 from unroll.core import paths
 from unroll.core.errors import UnrollError
-from unroll.data.competition import load_competition
-from unroll.kaggle import client as kaggle
-from unroll.kaggle import ledger
-from unroll.kaggle.ledger import COMPLETE, PENDING, Entry
+from unroll.core.params import read_config
+from unroll.data.competition import Competition, load_competition
+from unroll.kaggle import competitions
+from unroll.kaggle.client import connect
+from unroll.kaggle.ledger import COMPLETE, PENDING, Entry, read_ledger
+from unroll.kaggle.submissions import refresh
 
 
 def scores(task_name: str | None, *, as_json: bool) -> None:
-    """Show every submission, the newest first, after asking the service for those that have no score yet.
+    """Show every submission, the newest first, after fetching the scores that are still missing.
 
     Raises:
-        UnrollError: there is a submission without a score, and the service cannot be asked.
+        UnrollError: a score is missing and cannot be fetched.
     """
     wanted = load_competition(paths.competition(task_name)).name if task_name is not None else None
     with submission_lock():
-        entries = [entry for entry in ledger.read_ledger(paths.LEDGER) if wanted in (None, entry.task)]
-        waiting = {entry.competition for entry in entries if entry.status == PENDING}
-        if waiting or any(entry.status == COMPLETE and entry.mlflow_has_score != "yes" for entry in entries):
+        entries = [entry for entry in read_ledger(paths.LEDGER) if wanted in (None, entry.task)]
+        pending = {entry.competition for entry in entries if entry.status == PENDING}
+        if pending or any(entry.status == COMPLETE and entry.mlflow_has_score != "yes" for entry in entries):
             tracking.open_store(Path.cwd())
-        if waiting:
-            client = kaggle.connect()
-            listed = {slug: kaggle.list_submissions(client, slug) for slug in sorted(waiting)}
-            entries = [
-                refresh(entry, listed[entry.competition]) if entry.status == PENDING else entry for entry in entries
-            ]
-        entries = [note_in_run(entry) for entry in entries]
+        if pending:
+            client = connect()
+            listed = {slug: competitions.list_submissions(client, slug) for slug in sorted(pending)}
+            entries = [refresh(entry, listed.get(entry.competition, []), paths.LEDGER) for entry in entries]
+        entries = [log_scores(entry) for entry in entries]
     entries.sort(key=lambda entry: entry.submitted, reverse=True)
     if as_json:
         typer.echo(json.dumps([asdict(entry) | {"gap": entry.gap} for entry in entries], indent=2))
@@ -49,7 +49,7 @@ def print_table(entries: list[Entry]) -> None:
     header = ("submitted", "task", "reference", "out of fold", "public", "gap", "private", "run", "commit", "message")
     rows = [
         (
-            entry.submitted.replace("T", " ").removesuffix("Z")[:16],
+            entry.submitted.replace("T", " ")[:16],
             entry.task,
             entry.reference,
             f"{float(entry.out_of_fold):.4f}" if entry.out_of_fold else "–",
@@ -58,38 +58,52 @@ def print_table(entries: list[Entry]) -> None:
             entry.private_score or "–",
             entry.mlflow_run[:8] or "–",
             entry.git_commit[:7] or "–",
-            entry.message if not entry.error else f"{entry.message} ({entry.error})",
+            entry.message + (f" ({entry.error})" if entry.error else ""),
         )
         for entry in entries
     ]
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in [header, *rows]:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def leaderboard(task_name: str | None, *, top: int) -> None:
-    """Show the top of the public leaderboard, and where this project's best submission stands.
+    """Show the top of the public leaderboard, and the place of this project's best submission in it.
 
     Raises:
-        UnrollError: the task has no competition, or the service refuses or does not answer.
+        UnrollError: the task has no competition, or the request fails.
     """
     task = choose_task(task_name)
-    slug = task.competition
-    if slug is None:
+    if task.competition is None:
         raise UnrollError(f"task {task.name}: belongs to no Kaggle competition, so it has no leaderboard")
-    scored = [entry for entry in ledger.read_ledger(paths.LEDGER) if entry.task == task.name and entry.public_score]
+    scored = [entry for entry in read_ledger(paths.LEDGER) if entry.task == task.name and entry.public_score]
     best = max(scored, key=lambda entry: float(entry.public_score), default=None)
-    mine = float(best.public_score) if best is not None else None
+    score = float(best.public_score) if best is not None else None
 
-    def enough(places: list[kaggle.LeaderboardEntry]) -> bool:
-        return len(places) >= top and (mine is None or places[-1].score < mine)
+    def enough(entries: list[competitions.LeaderboardEntry]) -> bool:
+        return len(entries) >= top and (score is None or entries[-1].score < score)
 
-    places = kaggle.leaderboard(kaggle.connect(), slug, enough)
-    for number, place in enumerate(places[:top], start=1):
-        typer.echo(f"{number:>5}  {place.score:<9.5f} {place.team}")
-    if best is None or mine is None:
-        typer.echo("this project has no score yet; `unroll submit` earns one")
+    entries = competitions.leaderboard(connect(), task.competition, enough)
+    for number, entry in enumerate(entries[:top], start=1):
+        typer.echo(f"{number:>5}  {entry.score:<9.5f} {entry.team}")
+    if best is None or score is None:
+        typer.echo("this project has no score yet; `unroll submit` makes a submission")
         return
-    rank = 1 + sum(place.score > mine for place in places)
-    below = f"{places[0].score - mine:.5f} below the first" if places and places[0].score > mine else "at the top"
-    typer.echo(f"{rank:>5}  {mine:<9.5f} this project's best would stand here ({best.message}), {below}")
+    rank = 1 + sum(entry.score > score for entry in entries)
+    below = f"{entries[0].score - score:.5f} below the first" if rank > 1 else "at the top"
+    typer.echo(f"{rank:>5}  {score:<9.5f} this project's best ({best.message}), {below}")
+
+
+def choose_task(name: str | None) -> Competition:
+    """Return the named task, or the only one of params.yaml that has a competition.
+
+    Raises:
+        UnrollError: there is none, or several and none is named.
+    """
+    if name is not None:
+        return load_competition(paths.competition(name))
+    tasks = [load_competition(paths.competition(each)) for each in read_config(paths.PARAMS).tasks]
+    candidates = [task for task in tasks if task.competition is not None]
+    if len(candidates) != 1:
+        raise UnrollError(f"name a task: {', '.join(task.name for task in candidates) or 'none has a competition'}")
+    return candidates[0]

@@ -1,9 +1,11 @@
-"""Labels of test texts that the training file already gives."""
+"""Labels of test texts that the training part already contains."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+from unroll.data.competition import UNLABELLED
 
 Ints = npt.NDArray[np.int64]
 
@@ -17,10 +19,10 @@ def find_known_labels(train_texts: Sequence[str], train_labels: Ints, texts: Seq
         texts: (R,).
 
     Returns:
-        The label of each text that stands in the training part with one label only, -1 for any other, (R,).
+        The label of each text that the training part has with one label only, UNLABELLED for any other, (R,).
     """
     known: dict[str, int] = {}
     for text, label in zip(train_texts, train_labels.tolist(), strict=True):
         if known.setdefault(text, label) != label:
-            known[text] = -1
-    return np.array([known.get(text, -1) for text in texts], dtype=np.int64)
+            known[text] = UNLABELLED
+    return np.array([known.get(text, UNLABELLED) for text in texts], dtype=np.int64)

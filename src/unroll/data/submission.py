@@ -1,48 +1,51 @@
-"""A submission in the competition's exact format, checked before it is written and again before it is sent."""
+"""A submission in the competition's format, checked before it is written and again before it is uploaded."""
 
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+from pyarrow import compute
 
 from unroll.core.errors import UnrollError
 from unroll.data.competition import Competition
+from unroll.data.tables import TextFile
 
 
 def make_submission(
     task: Competition, row_ids: pd.Series, classes: npt.NDArray[np.int64], wanted: pd.Series
 ) -> pd.DataFrame:
-    """Put the answers in the order that the competition wants.
+    """Put predictions in the order of the sample submission.
 
     Args:
         task: names the columns and the labels.
-        row_ids: the rows answered, (R,).
-        classes: the answers, numbers of labels, (R,).
+        row_ids: the rows predicted, (R,).
+        classes: predicted class of each, (R,).
         wanted: ids of the sample submission, in its order, (R,).
 
     Returns:
-        The id column and the label column, one line for each wanted id.
+        The id column and the label column, a row for each wanted id.
 
     Raises:
-        UnrollError: an id is answered twice, not at all, or not wanted, or an answer is not a label.
+        UnrollError: an id is predicted twice, not at all, or not wanted, or a class is none of the task's.
     """
-    answers = pd.Series(classes, index=row_ids.to_numpy())
-    if not answers.index.is_unique:
-        raise UnrollError(f"{task.id} {answers.index[answers.index.duplicated()][0]}: answered more than once")
-    missing, surplus = set(wanted) - set(answers.index), set(answers.index) - set(wanted)
+    predicted = pd.Series(classes, index=row_ids.to_numpy())
+    if not predicted.index.is_unique:
+        raise UnrollError(f"{task.id} {predicted.index[predicted.index.duplicated()][0]}: predicted more than once")
+    missing, surplus = set(wanted) - set(predicted.index), set(predicted.index) - set(wanted)
     if missing:
-        raise UnrollError(f"{task.id} {min(missing)}: has no answer ({len(missing)} such ids of {len(wanted)})")
+        raise UnrollError(f"{task.id} {min(missing)}: has no prediction ({len(missing)} such ids of {len(wanted)})")
     if surplus:
-        raise UnrollError(f"{task.id} {min(surplus)}: answered, but the sample submission does not ask for it")
+        raise UnrollError(f"{task.id} {min(surplus)}: predicted, but not in the sample submission")
     if len(classes) and not (classes.min() >= 0 and classes.max() < len(task.labels)):
-        raise UnrollError(f"{task.label_column}: an answer is outside the task's {len(task.labels)} labels")
-    labels = np.array(task.labels, dtype=object)[answers.loc[wanted].to_numpy()]
+        raise UnrollError(f"{task.label_column}: a prediction is none of the task's {len(task.labels)} labels")
+    labels = np.array(task.labels, dtype=object)[predicted.loc[wanted].to_numpy()]
     return pd.DataFrame({task.id: wanted.to_numpy(), task.label_column: labels})
 
 
 def check_submission(task: Competition, path: Path, wanted: pd.Series) -> pd.Series:
-    """Check a file that is about to be sent.
+    """Check a file that is about to be uploaded.
 
     Args:
         task: names the columns and the labels.
@@ -50,38 +53,24 @@ def check_submission(task: Competition, path: Path, wanted: pd.Series) -> pd.Ser
         wanted: ids of the sample submission, in its order, (R,).
 
     Returns:
-        The labels answered, (R,).
+        The predicted labels, (R,).
 
     Raises:
-        UnrollError: the columns, the ids or their order are not those of the sample submission, an answer is missing
-            or outside the task's labels, or all answers are the same.
+        UnrollError: the columns, the ids or their order are not those of the sample submission, a prediction is
+            missing or not a label, or all predictions are the same.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise UnrollError(f"{path}: not readable as CSV ({' '.join(str(error).split())})") from None
-    columns = [task.id, task.label_column]
-    if list(table.columns) != columns:
-        raise UnrollError(
-            f"{path}: line 1: expected the columns {', '.join(columns)}, found {', '.join(map(str, table.columns))}"
-        )
+    file, columns = TextFile(path, path.name), [task.id, task.label_column]
+    header = file.read_header()
+    if header != columns:
+        raise UnrollError(f"{path}: line 1: found the columns {', '.join(header)}, expected {', '.join(columns)}")
+    table = file.read_columns(columns)
     if len(table) != len(wanted):
-        raise UnrollError(f"{path}: expected {len(wanted):,} rows, as the sample submission has, found {len(table):,}")
-    other = np.flatnonzero(table[task.id].to_numpy() != wanted.astype(str).to_numpy())
-    if len(other):
-        row = int(other[0])
-        raise UnrollError(
-            f"{path}: line {row + 2}: expected {task.id} {wanted.iloc[row]}, as in the sample submission, "
-            f"found {table[task.id].iloc[row]!r}"
-        )
-    labels = table[task.label_column]
-    strange = np.flatnonzero(~labels.isin(task.labels).to_numpy())
-    if len(strange):
-        row = int(strange[0])
-        raise UnrollError(
-            f"{path}: line {row + 2}: {task.label_column}: found {labels.iloc[row]!r}, expected one of "
-            f"{', '.join(task.labels)}"
-        )
-    if labels.nunique() == 1:
-        raise UnrollError(f"{path}: every answer is {labels.iloc[0]}; a model that says but one thing is a broken one")
-    return labels
+        raise UnrollError(f"{path}: found {len(table):,} rows, expected {len(wanted):,} as in the sample submission")
+    ids, labels = table[task.id], table[task.label_column]
+    file.check(task.id, ids, compute.equal(ids, pa.array(wanted.astype(str))), "the id of the sample submission's row")
+    is_label = compute.is_in(labels, value_set=pa.array(task.labels, pa.large_string()))
+    file.check(task.label_column, labels, is_label, f"one of {', '.join(task.labels)}")
+    answers: pd.Series = labels.to_pandas()
+    if answers.nunique() == 1:
+        raise UnrollError(f"{path}: all predictions are {answers[0]!r}; refusing a constant submission")
+    return answers

@@ -1,57 +1,57 @@
-"""Where raw files come from: a local folder, Kaggle, or a URL. Each source writes the files as served."""
+"""Where raw files come from: a local folder, Kaggle, or a URL. Files are kept as served, found at any depth."""
 
 import shutil
+import sys
 import zipfile
-import zlib
 from collections.abc import Mapping
 from hashlib import sha256
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 import pooch
 import requests
 
 from unroll.core.errors import UnrollError
 from unroll.core.files import check_archive, describe_files, new_folder, read_json, write_json
-from unroll.core.retry import with_retries
 from unroll.core.settings import DataConfig
 from unroll.data.competition import Competition
-from unroll.data.rows import raw_file
-from unroll.kaggle import client as kaggle
+from unroll.data.rows import find_raw_files, raw_file_names
+from unroll.data.tables import ZIP_ERRORS, served_names
+from unroll.kaggle.client import connect, requests_about
+from unroll.kaggle.retry import with_retries
 
 SOURCE_RECORD = "source.json"
 
 
 def fetch(task: Competition, data: DataConfig, into: Path, cache: Path) -> str:
-    """Write a task's raw files into an existing folder.
+    """Write a task's raw files and source.json into an existing folder.
 
     Args:
         task: says which files there are, and where they are served.
         data: which source, the folder of a local one, and mirrors of the usual places.
         into: where the files go.
-        cache: where downloads are kept, so that a file that is there and whole is not downloaded again.
+        cache: where downloads are kept; a complete one is not downloaded again, an interrupted one is resumed.
 
     Returns:
         The origin of the files.
 
     Raises:
-        UnrollError: see copy_local, kaggle.download_competition and download_archive.
+        UnrollError: the files cannot be downloaded, or are not all there.
     """
-    if data.source == "local":
-        return copy_local(task, Path(data.dir), into)
-    mirror = data.mirrors.get(task.name)
-    origin = find_origin(task, mirror)
-    kept = cache / sha256(origin.encode()).hexdigest()[:12] / task.folder
-    if not is_whole(kept):
-        if mirror is not None and not _is_url(mirror):
-            kaggle.download_dataset(mirror, kept)
-            _keep_folder(task, kept, mirror)
-        elif mirror is None and task.competition is not None:
-            kaggle.download_competition(task.competition, kept)
-        else:
-            download_archive(task, origin, kept, task.archive.rows if mirror is None and task.archive else None)
-        write_source_record(kept, origin)
-    copy_local(task, kept.parent, into)
+    folder = Path(data.dir) / task.folder
+    origin = str(folder)
+    if data.source == "kaggle":
+        mirror = data.mirrors.get(task.name)
+        origin = find_origin(task, mirror)
+        folder = cache / sha256(origin.encode()).hexdigest()[:12] / task.folder
+        if not is_complete(folder):
+            _download(task, mirror, origin, folder)
+    elif not folder.is_dir():
+        raise UnrollError(f"{folder}: no such folder; data.dir must contain {task.folder}/ for task {task.name}")
+    for file in find_raw_files(task, folder):
+        target = into / file.relative_to(folder)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, target)
+    write_source_record(into, origin)
     return origin
 
 
@@ -68,10 +68,8 @@ def _is_url(mirror: str) -> bool:
     return mirror.startswith(("https://", "http://"))
 
 
-def is_whole(folder: Path) -> bool:
-    """Return whether a folder holds just the files that its source.json names, each with its size and sha256."""
-    if not (folder / SOURCE_RECORD).is_file():
-        return False
+def is_complete(folder: Path) -> bool:
+    """Return whether a folder contains exactly the files that its source.json lists, each with its size and sha256."""
     try:
         recorded = read_json(folder / SOURCE_RECORD)["files"]
         return bool(recorded == describe_files(folder, but=SOURCE_RECORD))
@@ -79,98 +77,99 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def download_archive(task: Competition, url: str, into: Path, expected_rows: Mapping[str, int] | None) -> None:
-    """Download a task's public archive and unpack its folder into one that takes its name only when it is whole.
-
-    Args:
-        task: names the folder inside the archive, and the files in that.
-        url: of the archive.
-        into: the folder to write.
-        expected_rows: how many lines each label's file must have; None takes any number.
-
-    Raises:
-        UnrollError: the archive cannot be had, does not hold the files, or a file has another number of lines.
-    """
-    with new_folder(into) as scratch:
-        try:
-            with_retries(
-                lambda: pooch.retrieve(
-                    url, known_hash=None, path=scratch, fname="archive.zip", processor=_unpack, progressbar=True
-                ),
-                url,
-            )
-        except (requests.RequestException, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UnrollError(f"{url}: cannot be downloaded ({' '.join(str(error).split())[:200]})") from None
-        _keep_folder(task, scratch, url)
-        if task.is_folder_of_labels and expected_rows is not None:
-            _check_counts(task, scratch, url, expected_rows)
-
-
-def _unpack(archive: str, action: str, downloader: Any) -> Any:
-    with zipfile.ZipFile(archive) as content:
-        check_archive(content, Path(archive).name)
-    return pooch.Unzip(extract_dir="archive")(archive, action, downloader)  # beside the archive
-
-
-def _keep_folder(task: Competition, folder: Path, origin: str) -> None:
-    """Find the labels' files wherever they were packed, and keep them alone, in the folder that they have here."""
-    if not task.is_folder_of_labels:
-        return
-    wanted = {f"{label}{Path(task.train).suffix}" for label in task.labels}
-    places = {path.parent for path in folder.rglob(f"*{Path(task.train).suffix}") if path.name in wanted}
-    whole = [place for place in sorted(places) if wanted <= {path.name for path in place.iterdir()}]
-    if not whole:
-        raise UnrollError(
-            f"{origin}: expected a folder with the {len(wanted)} files {min(wanted)} to {max(wanted)}, found none"
-        )
-    aside = folder / ".kept"
-    aside.mkdir()
-    for name in sorted(wanted):
-        (whole[0] / name).rename(aside / name)
-    for path in set(folder.iterdir()) - {aside}:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    aside.rename((folder / task.train).parent)
-
-
-def _check_counts(task: Competition, folder: Path, origin: str, expected: Mapping[str, int]) -> None:
-    for label, rows in expected.items():
-        path = (folder / task.train).parent / f"{label}{Path(task.train).suffix}"
-        found = sum(1 for line in path.read_bytes().splitlines() if line.strip())
-        if found != rows:
-            raise UnrollError(
-                f"{origin}: {path.name}: expected {rows:,} lines, found {found:,}; the archive is another one"
-            )
-
-
-def copy_local(task: Competition, data_dir: Path, into: Path) -> str:
-    """Copy a task's raw files from a folder of the same layout.
-
-    Returns:
-        The origin: the folder's path.
-
-    Raises:
-        UnrollError: the folder or one of the files is not there, or a file is empty.
-    """
-    folder = data_dir / task.folder
-    if not folder.is_dir():
-        raise UnrollError(f"{folder}: no such folder; data.dir must hold {task.folder}/ for task {task.name}")
-    if task.is_folder_of_labels:
-        names = (folder / task.train).parent
-        if not names.is_dir():
-            raise UnrollError(f"{names}: no such folder; it should hold one {Path(task.train).suffix} file a label")
-        files = sorted(path for path in names.iterdir() if path.is_file())
-        target = (into / task.train).parent
-    else:
-        files = [raw_file(folder, name) for name in filter(None, (task.train, task.test, task.sample))]
-        target = into
-    target.mkdir(exist_ok=True)
-    for file in files:
-        if not file.stat().st_size:
-            raise UnrollError(f"{file}: the file is empty")
-        shutil.copyfile(file, target / file.name)
-    return str(folder)
-
-
 def write_source_record(folder: Path, origin: str) -> None:
     """Write source.json: where the files come from, and the size and sha256 of each."""
     write_json(folder / SOURCE_RECORD, {"origin": origin, "files": describe_files(folder, but=SOURCE_RECORD)})
+
+
+def check_replaceable(folder: Path, data_dir: Path | None) -> None:
+    """Check that a folder of raw files can be replaced: it holds no file, and no source, that unroll did not write.
+
+    Args:
+        folder: of a task's raw files, which may not exist.
+        data_dir: folder of a local source.
+
+    Raises:
+        UnrollError: it holds such a file; names it.
+    """
+    if data_dir is not None and data_dir.resolve().is_relative_to(folder.parent.resolve()):
+        raise UnrollError(f"{data_dir}: is inside {folder.parent}, which unroll replaces; move the files elsewhere")
+    if not folder.is_dir() or is_complete(folder):
+        return
+    record = read_json(folder / SOURCE_RECORD) if (folder / SOURCE_RECORD).is_file() else {"files": []}
+    recorded = {file["name"]: file["sha256"] for file in record["files"]}
+    for file in describe_files(folder, but=SOURCE_RECORD):
+        if recorded.get(file["name"]) != file["sha256"]:
+            raise UnrollError(
+                f"{folder / file['name']}: not written by unroll, which replaces the whole of {folder}; move the file "
+                "elsewhere or delete it, and give files of your own with `unroll data <folder>`"
+            )
+
+
+def _download(task: Competition, mirror: str | None, origin: str, folder: Path) -> None:
+    """Download a task's files into a folder, which takes its name only when they are complete and checked."""
+    partial = folder.with_name(f".{folder.name}.download")
+    partial.mkdir(parents=True, exist_ok=True)
+    if origin.startswith("https://www.kaggle.com/"):
+        name = mirror or str(task.competition)
+        archive = _download_from_kaggle(name, is_dataset=mirror is not None, partial=partial)
+    else:
+        archive = partial / "archive.zip"
+        pooch.get_logger().setLevel("WARNING")
+        try:
+            with_retries(
+                lambda: pooch.retrieve(
+                    origin, known_hash=None, path=partial, fname=archive.name, progressbar=sys.stderr.isatty()
+                ),
+                origin,
+            )
+        except (requests.RequestException, ValueError, OSError) as error:
+            raise UnrollError(f"{origin}: cannot be downloaded ({' '.join(str(error).split())[:200]})") from None
+    try:
+        with new_folder(folder) as scratch:
+            _extract(task, archive, scratch, origin)
+            if mirror is None and task.archive is not None and task.archive.rows is not None:
+                _check_counts(task, scratch, origin, task.archive.rows)
+            write_source_record(scratch, origin)
+    finally:
+        shutil.rmtree(partial)  # left there, a damaged archive would be taken as complete by its size
+
+
+def _download_from_kaggle(name: str, *, is_dataset: bool, partial: Path) -> Path:
+    """Download a competition's or a dataset's archive, or the rest of an interrupted download; return its path."""
+    client = connect()
+    download = client.dataset_download_files if is_dataset else client.competition_download_files
+    with requests_about(name):
+        with_retries(lambda: download(name, path=str(partial), quiet=not sys.stderr.isatty()), "Kaggle")
+    return partial / f"{name.rpartition('/')[2]}.zip"
+
+
+def _extract(task: Competition, archive: Path, into: Path, origin: str) -> None:
+    """Extract a task's files, plain or zipped, from the outermost folder of an archive that has all of them."""
+    wanted = [Path(name) for name in raw_file_names(task)]
+    try:
+        with zipfile.ZipFile(archive) as content:
+            check_archive(content, archive.name)
+            members = {PurePosixPath(name): name for name in content.namelist()}
+            for folder in sorted({member.parent for member in members}, key=lambda folder: len(folder.parts)):
+                served = [[folder / name for name in served_names(path.name)] for path in wanted]
+                found = [next((member for member in names if member in members), None) for names in served]
+                if None not in found:
+                    break
+            else:
+                inside = ", ".join(content.namelist()[:10]) or "nothing"
+                raise UnrollError(f"{origin}: found no folder with {wanted[0].name} to {wanted[-1].name} in {inside}")
+            for path, member in zip(wanted, filter(None, found), strict=True):
+                target = into / path.with_name(member.name)
+                target.parent.mkdir(exist_ok=True)
+                with content.open(members[member]) as stream, target.open("wb") as file:
+                    shutil.copyfileobj(stream, file)
+    except ZIP_ERRORS as error:
+        raise UnrollError(f"{origin}: not a whole zip archive ({error}); try again") from None
+
+
+def _check_counts(task: Competition, folder: Path, origin: str, expected: Mapping[str, int]) -> None:
+    for label, name in zip(task.labels, raw_file_names(task), strict=True):
+        found = sum(1 for line in (folder / name).read_bytes().splitlines() if line.strip())
+        if found != expected[label]:
+            raise UnrollError(f"{origin}: {Path(name).name}: found {found:,} lines, expected {expected[label]:,}")

@@ -1,23 +1,20 @@
-"""Every submission of the project, with its scores and what it came from: one CSV file that people can keep in git."""
+"""The ledger: every submission of the project with its scores and its origin, in one CSV file to be kept in git."""
 
-import csv
-import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from unroll.core.errors import UnrollError
+import pandas as pd
+from pyarrow import compute
+
 from unroll.core.files import new_file
+from unroll.data.tables import TextFile
 
 PENDING, COMPLETE, FAILED = "pending", "complete", "error"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A submission, and the chain of ids from the git commit to the service's reference.
-
-    Every value is text, as in the file; a score that is not known is empty.
-    """
+    """A submission and all ids from the git commit to the service's reference, as texts; unknown ones are empty."""
 
     submitted: str
     task: str
@@ -41,7 +38,7 @@ class Entry:
 
     @property
     def gap(self) -> float | None:
-        """Return the public score less the out-of-fold one, None where either is not known."""
+        """Return the public score minus the out-of-fold score, None where either is unknown."""
         return float(self.public_score) - float(self.out_of_fold) if self.public_score and self.out_of_fold else None
 
 
@@ -52,63 +49,34 @@ def read_ledger(path: Path) -> list[Entry]:
     """Return the entries of the file, the oldest first; none where there is no file.
 
     Raises:
-        UnrollError: the file does not have the columns of Entry, or a line has another number of fields, or a score is
-            no number.
+        UnrollError: the file does not have the columns of Entry, or a score is not a number.
     """
     if not path.is_file():
         return []
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.reader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UnrollError(f"{path}: not readable as CSV in UTF-8 ({error})") from None
-    if not lines or tuple(lines[0]) != COLUMNS:
-        found = ", ".join(lines[0]) if lines else "nothing"
-        raise UnrollError(f"{path}: line 1: expected the columns {', '.join(COLUMNS)}, found {found}")
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(COLUMNS):
-            raise UnrollError(f"{path}: line {number}: expected {len(COLUMNS)} fields, found {len(line)}")
-        for name in ("public_score", "private_score", "out_of_fold"):
-            value = line[COLUMNS.index(name)]
-            if value and not _is_number(value):
-                raise UnrollError(f"{path}: line {number}: {name}: found {value!r}, expected a number as 0.65")
-    return [Entry(*line) for line in lines[1:]]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def write_ledger(path: Path, entries: Sequence[Entry]) -> None:
-    """Write the file anew, beside itself first."""
-    with new_file(path) as scratch, scratch.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(entry) for entry in entries)
+    file = TextFile(path, path.name)
+    table = file.read_columns(COLUMNS)
+    for name in ("public_score", "private_score", "out_of_fold"):
+        is_number = compute.match_substring_regex(table[name], r"^(-?[0-9]+(\.[0-9]*)?(e-?[0-9]+)?)?$")
+        file.check(name, table[name], is_number, "a number such as 0.65")
+    return [Entry(**row) for row in table.to_pylist()]
 
 
 def put_entry(path: Path, entry: Entry) -> None:
-    """Add an entry, or put it in the place of the one with its task and reference."""
-    entries = read_ledger(path)
-    same = [number for number, known in enumerate(entries)
-            if (known.task, known.reference) == (entry.task, entry.reference)]  # fmt: skip
-    if same:
-        entries[same[0]] = entry
-    else:
-        entries.append(entry)
-    write_ledger(path, entries)
+    """Add an entry to the file, or replace the one with its task and reference."""
+    entries = {(known.task, known.reference): known for known in read_ledger(path)}
+    entries[entry.task, entry.reference] = entry
+    with new_file(path) as scratch:
+        rows = [asdict(known) for known in entries.values()]
+        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(scratch, index=False, lineterminator="\n")
 
 
-def mark(description: str, file_sha256: str) -> str:
-    """Return a submission's description with the mark that names its file first, where nothing cuts it off."""
-    return f"{_mark(file_sha256)} {description}".strip()
+def mark(message: str, file_sha256: str) -> str:
+    """Return a submission's description: its message after a mark that identifies the file."""
+    return f"{_mark(file_sha256)} {message}".strip()
 
 
 def has_mark(description: str, file_sha256: str) -> bool:
-    """Return whether a submission's description names this file."""
+    """Return whether a submission's description identifies this file."""
     return _mark(file_sha256) in description
 
 
