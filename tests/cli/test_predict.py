@@ -214,7 +214,7 @@ def test_an_explanation_adds_up(project: Project, models: Models) -> None:
     [
         ("latin.csv", "name\nLi\nM\u00fcller\n".encode("latin-1"), "latin.csv: line 3: byte 0xfc is not UTF-8"),
         ("empty.txt", b"", "empty.txt: the file is empty"),
-        ("nul.txt", b"Li\nXi\0\n", "nul.txt: line 2: has a NUL byte"),
+        ("nul.txt", b"Li\nXi\0\n", "nul.txt: line 2: found a NUL byte"),
         (
             "ragged.csv",
             b'name,id\n"two\nlines",1\nLi\n',

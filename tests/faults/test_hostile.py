@@ -159,7 +159,7 @@ def test_a_zip_bomb_is_refused_unread(tmp_path: Path, tell: Tell) -> None:
     (tmp_path / "train.tsv.zip").write_bytes(zipped("train.tsv", bytes(300 << 20)))
     sentence = refuses(lambda: find_text_file(tmp_path, "train.tsv").read_lines())
     assert (
-        "train.tsv.zip: train.tsv would be 314,572,800 bytes, more than 200 times what it takes in the archive"
+        "train.tsv.zip: train.tsv: unpacks to 314,572,800 bytes, more than 200 times its size in the archive"
         in sentence
     )
     tell("a zip bomb", "refused by its directory, before a byte is unpacked")
