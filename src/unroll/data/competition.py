@@ -1,4 +1,4 @@
-"""A competition's definition: its files, what their columns mean, what is predicted and how it is judged."""
+"""A competition's definition: its files and their columns, what is predicted, and the metric."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -11,13 +11,13 @@ from unroll.core.errors import UnrollError
 from unroll.core.params import explain_errors
 from unroll.core.settings import Section
 
-UNLABELLED = -1  # the class number of a row whose label is not known
+UNLABELLED = -1  # the class of a row without a label
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
 
 
 class Target(Section):
-    """What is predicted: one class a row, named in the files by `labels`; `names` are for people."""
+    """What is predicted: one class a row, written in the files as one of `labels`; `names` are for display."""
 
     columns: Annotated[tuple[Text, ...], Field(min_length=1, max_length=1, strict=False)]
     kind: Literal["classes"]
@@ -34,45 +34,27 @@ class Target(Section):
 
 
 class Archive(Section):
-    """A public zip archive with the raw files, and how many lines each label's file has in it."""
+    """A public zip archive with the raw files, and the number of lines in each label's file."""
 
     url: Text
     rows: dict[str, int] | None = None
 
 
 class Competition(Section):
-    """A classification task over spans of text, as `competitions/<name>.yaml` defines it.
+    """A classification task over spans of text, as `competitions/<name>.yaml` defines it."""
 
-    Attributes:
-        name: of the task: the file's name.
-        title: for people.
-        competition: its name on Kaggle; None for a local task.
-        folder: where its files are below `data.dir`; Kaggle's name where it is left out.
-        archive: where the files are served, for a task that is not on Kaggle.
-        train: the training file (.csv or .tsv), or a pattern such as `names/*.txt` that stands for one file a label
-            with one text a line.
-        test: the test file, which has no labels; None where a share of the training rows is held out instead.
-        sample: the sample submission.
-        id: column of row ids; the submission's first column.
-        text: column of texts.
-        group: column whose rows must not cross folds; None keeps rows of equal text together.
-        group_name: what a group is, for people.
-        target: what is predicted.
-        metric: how it is judged.
-    """
-
-    name: str
+    name: str  # the file's
     title: str
-    competition: str | None = None
-    folder: Text
-    archive: Archive | None = None
-    train: Text
-    test: Text | None = None
-    sample: Text | None = None
-    id: Text
-    text: Annotated[tuple[Text, ...], Field(min_length=1, max_length=1, strict=False)]
-    group: Text | None = None
-    group_name: Text = "group"
+    competition: str | None = None  # its name on Kaggle; None for a local task
+    folder: Text  # of its files below `data.dir`; by default Kaggle's name
+    archive: Archive | None = None  # where the files are served, for a task that is not on Kaggle
+    train: Text  # a table, or a pattern such as `names/*.txt`: one file a label with one text a line
+    test: Text | None = None  # a table without labels; None to hold out a share of the training rows
+    sample: Text | None = None  # the sample submission
+    id: Text  # column of row ids; the submission's first column
+    text: Annotated[tuple[Text, ...], Field(min_length=1, max_length=1, strict=False)]  # column of texts
+    group: Text | None = None  # column whose rows must not cross folds; None keeps rows of equal text together
+    group_name: Text = "group"  # what a group is called in reports
     target: Target
     metric: Literal["accuracy", "macro_f1"]
 
@@ -92,12 +74,12 @@ class Competition(Section):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Return the labels as they stand in the files and in the submission, (C,)."""
+        """Return the labels as they are in the files and in the submission, (C,)."""
         return self.target.labels
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """Return the labels' names for people, (C,)."""
+        """Return the labels' names for display, (C,)."""
         return self.target.names or self.target.labels
 
     @property
@@ -115,8 +97,8 @@ def load_competition(path: Path) -> Competition:
     try:
         values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
-        raise UnrollError(f"{path}: no such file, so there is no task {path.stem!r}; defined are: {there}") from None
+        names = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
+        raise UnrollError(f"{path}: no such file, so there is no task {path.stem!r}; tasks are: {names}") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise UnrollError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

@@ -28,18 +28,12 @@ def make_submission(
         The id column and the label column, a row for each wanted id.
 
     Raises:
-        UnrollError: an id is predicted twice, not at all, or not wanted, or a class is none of the task's.
+        UnrollError: an id is predicted twice, not at all, or not wanted.
     """
     predicted = pd.Series(classes, index=row_ids.to_numpy())
-    if not predicted.index.is_unique:
-        raise UnrollError(f"{task.id} {predicted.index[predicted.index.duplicated()][0]}: predicted more than once")
-    missing, surplus = set(wanted) - set(predicted.index), set(predicted.index) - set(wanted)
-    if missing:
-        raise UnrollError(f"{task.id} {min(missing)}: has no prediction ({len(missing)} such ids of {len(wanted)})")
-    if surplus:
-        raise UnrollError(f"{task.id} {min(surplus)}: predicted, but not in the sample submission")
-    if len(classes) and not (classes.min() >= 0 and classes.max() < len(task.labels)):
-        raise UnrollError(f"{task.label_column}: a prediction is none of the task's {len(task.labels)} labels")
+    differ = predicted.index[predicted.index.duplicated()].union(predicted.index.symmetric_difference(wanted.tolist()))
+    if len(differ):
+        raise UnrollError(f"{task.id} {differ[0]}: not predicted once, as in the sample submission ({len(differ)} ids)")
     labels = np.array(task.labels, dtype=object)[predicted.loc[wanted].to_numpy()]
     return pd.DataFrame({task.id: wanted.to_numpy(), task.label_column: labels})
 

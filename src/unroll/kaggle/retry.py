@@ -20,18 +20,12 @@ def with_retries(call: Callable[[], T], who: str) -> T:
     """
 
     def report(state: RetryCallState) -> None:
-        status = status_of(_error(state))
-        found = f"answered {status}" if status else "cannot be reached"
-        pause = state.upcoming_sleep
-        print(f"{who} {found}; trying again in {pause:.0f} s ({state.attempt_number} of {TRIES - 1})", file=sys.stderr)
+        found = f"answered {status}" if (status := status_of(_error(state))) else "cannot be reached"
+        pause, tries = state.upcoming_sleep, f"{state.attempt_number} of {TRIES - 1}"
+        print(f"{who} {found}; trying again in {pause:.0f} s ({tries})", file=sys.stderr)
 
-    return Retrying(
-        retry=retry_if_exception(_is_passing),
-        wait=_pause,
-        stop=stop_after_attempt(TRIES),
-        before_sleep=report,
-        reraise=True,
-    )(call)
+    stop, condition = stop_after_attempt(TRIES), retry_if_exception(_is_passing)
+    return Retrying(retry=condition, wait=_pause, stop=stop, before_sleep=report, reraise=True)(call)
 
 
 def is_network_fault(error: BaseException) -> bool:

@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tqdm import tqdm
-
 from unroll.core.errors import UnrollError
 from unroll.kaggle.client import Client
 from unroll.kaggle.competitions import RefusedError, SubmissionInfo, list_submissions, upload
@@ -65,21 +63,19 @@ def record(draft: Entry, item: SubmissionInfo, ledger: Path) -> Entry:
 
 def wait_for_score(client: Client, entry: Entry, ledger: Path, seconds: float) -> Entry:
     """Wait until a submission has a score or has failed, or the time is over; keep the ledger up to date."""
-    begin, pause = time.monotonic(), 1.0
-    with tqdm(total=seconds, desc=f"waiting for the score of {entry.reference}", leave=False, disable=None,
-              bar_format="{desc} {n:.0f}/{total:.0f} s") as bar:  # fmt: skip
-        try:
-            while True:
-                entry = refresh(entry, list_submissions(client, entry.competition, pages=1), ledger)
-                passed = time.monotonic() - begin
-                bar.update(min(passed, seconds) - bar.n)
-                if entry.status != PENDING or passed >= seconds:
-                    return entry
-                time.sleep(min(pause, max(seconds - passed, 0.0)))
-                pause = min(pause * 1.5, LONGEST_PAUSE)
-        except KeyboardInterrupt:
-            print("no longer waiting; `unroll scores` fetches the score later", file=sys.stderr)
-            raise
+    print(f"waiting up to {seconds:.0f} s for the score of submission {entry.reference}", file=sys.stderr)
+    deadline, pause = time.monotonic() + seconds, 1.0
+    try:
+        while True:
+            entry = refresh(entry, list_submissions(client, entry.competition, pages=1), ledger)
+            left = deadline - time.monotonic()
+            if entry.status != PENDING or left <= 0:
+                return entry
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+    except KeyboardInterrupt:
+        print("no longer waiting; `unroll scores` fetches the score later", file=sys.stderr)
+        raise
 
 
 def refresh(entry: Entry, listed: list[SubmissionInfo], ledger: Path) -> Entry:
