@@ -125,25 +125,18 @@ def preflight(task: Competition, message: str) -> tuple[Entry, dict[str, str]]:
     run_id = tracking.find_run(task.name, info["ensemble"])
     tags = tracking.read_tags(run_id) if run_id else tracking.workspace_tags()
     draft = Entry(
-        submitted="",
         task=task.name,
         competition=task.competition,
-        reference="",
-        status="",
-        public_score="",
-        private_score="",
         out_of_fold=f"{scores['ensemble']:.6f}",
         message=message,
         file_sha256=str(info["sha256"]),
         ensemble_sha256=str(info["ensemble"]),
         rows=str(info["rows"]),
         mlflow_run=run_id or "",
-        mlflow_has_score="no",
         git_commit=tags.get("git_commit", ""),
         git_dirty=tags.get("git_dirty", ""),
         dvc_lock_sha256=sha256_of_file(paths.DVC_LOCK) if paths.DVC_LOCK.is_file() else "",
         dvc_experiment=tags.get("dvc_experiment", ""),
-        error="",
     )
     weights = ", ".join(f"{cell} {weight:.2f}" for cell, weight in scores["ensemble_weights"].items())
     known = f", {info['known_labels']:,} known from training" if info["known_labels"] else ""

@@ -16,25 +16,25 @@ PENDING, COMPLETE, FAILED = "pending", "complete", "error"
 class Entry:
     """A submission and all ids from the git commit to the service's reference, as texts; unknown ones are empty."""
 
-    submitted: str
-    task: str
-    competition: str
-    reference: str
-    status: str
-    public_score: str
-    private_score: str
-    out_of_fold: str
-    message: str
-    file_sha256: str
-    ensemble_sha256: str
-    rows: str
-    mlflow_run: str
-    mlflow_has_score: str
-    git_commit: str
-    git_dirty: str
-    dvc_lock_sha256: str
-    dvc_experiment: str
-    error: str
+    submitted: str = ""
+    task: str = ""
+    competition: str = ""
+    reference: str = ""
+    status: str = ""
+    public_score: str = ""
+    private_score: str = ""
+    out_of_fold: str = ""
+    message: str = ""
+    file_sha256: str = ""
+    ensemble_sha256: str = ""
+    rows: str = ""
+    mlflow_run: str = ""
+    mlflow_has_score: str = "no"
+    git_commit: str = ""
+    git_dirty: str = ""
+    dvc_lock_sha256: str = ""
+    dvc_experiment: str = ""
+    error: str = ""
 
     @property
     def gap(self) -> float | None:
