@@ -22,7 +22,7 @@ from unroll.core.errors import UnrollError
 from unroll.core.settings import ModelConfig, TextConfig
 from unroll.data.tables import find_text_file
 from unroll.data.texts import Kind
-from unroll.models.bundle import Bundle, description_sha256, load_bundle, save_bundle
+from unroll.models.bundle import Bundle, load_bundle, save_bundle
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.vectors import load_vectors
 from unroll.text.vocabulary import Vocabulary
@@ -104,7 +104,9 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @some
 @given(st.sampled_from(["bundle.json", "weights.safetensors"]), st.binary(min_size=1, max_size=8), st.integers(0, 5000))
-def test_a_bundle_with_other_bytes_in_it_is_refused(bundle_folder: Path, name: str, content: bytes, place: int) -> None:
+def test_a_bundle_with_other_bytes_in_it_is_refused_or_whole(
+    bundle_folder: Path, name: str, content: bytes, place: int
+) -> None:
     file = bundle_folder / name
     before = file.read_bytes()
     place %= len(before)
@@ -112,12 +114,12 @@ def test_a_bundle_with_other_bytes_in_it_is_refused(bundle_folder: Path, name: s
     try:
         file.write_bytes(after)
         try:
-            load_bundle(bundle_folder)
+            bundle = load_bundle(bundle_folder)
         except UnrollError as error:
             assert str(bundle_folder) in str(error)
         else:
-            same = after == before or (name == "bundle.json" and json.loads(after) == json.loads(before))
-            assert same, "other content was taken"
+            assert name == "bundle.json" or after == before, "other weights were taken"
+            assert bundle.predict(["good"]).shape == (1, 2)
     finally:
         file.write_bytes(before)
 
@@ -131,17 +133,17 @@ JSON = st.recursive(
 
 @some
 @given(st.data())
-def test_a_bundle_that_was_forged_with_its_sha256_is_refused_or_whole(bundle_folder: Path, data: st.DataObject) -> None:
+def test_a_bundle_with_a_forged_description_is_refused_or_whole(bundle_folder: Path, data: st.DataObject) -> None:
     file = bundle_folder / "bundle.json"
     before = file.read_bytes()
     description = json.loads(before)
     description[data.draw(st.sampled_from(sorted(description)))] = data.draw(JSON)
     try:
-        file.write_text(json.dumps(description | {"sha256": description_sha256(description)}))
+        file.write_text(json.dumps(description))
         try:
             bundle = load_bundle(bundle_folder)
         except UnrollError as error:
-            assert str(bundle_folder) in str(error) or "vocabulary" in str(error)
+            assert str(bundle_folder) in str(error)
         else:
             assert bundle.predict(["good"]).shape == (1, 2)
     finally:
@@ -234,7 +236,7 @@ def test_readers_under_a_fuzzer_that_sees_their_branches(reader: str, tmp_path: 
     program = Path(__file__).parent / "fuzzer.py"
     done = subprocess.run(
         [sys.executable, str(program), reader, f"-atheris_runs={runs}", "-max_len=400", "-seed=1"],
-        cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(program.parents[1])},
+        cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": f"{SOURCE}{os.pathsep}{program.parents[2]}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"Done {runs} in" in done.stderr, done.stderr[-3000:]

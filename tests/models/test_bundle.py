@@ -7,7 +7,7 @@ import pytest
 
 from unroll.core.errors import UnrollError
 from unroll.core.settings import Config, ModelConfig
-from unroll.models.bundle import Bundle, description_sha256, load_bundle, predict_mean, save_bundle
+from unroll.models.bundle import Bundle, load_bundle, predict_mean, save_bundle
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.corpus import Corpus
 from unroll.text.vocabulary import Vocabulary
@@ -49,15 +49,19 @@ def test_a_bundle_is_weights_and_json_and_nothing_that_runs(bundle: Bundle, tmp_
 def edit(**changes: object) -> Callable[[Path], object]:
     def change(folder: Path) -> None:
         path = folder / "bundle.json"
-        description = json.loads(path.read_text()) | changes
-        path.write_text(json.dumps(description | {"sha256": description_sha256(description)}))
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
     return change
 
 
-def swap_two_words(folder: Path) -> None:
-    path = folder / "bundle.json"
-    path.write_text(path.read_text().replace('"good"', '"swap"').replace('"bad"', '"good"').replace('"swap"', '"bad"'))
+def resize(**sizes: int) -> Callable[[Path], object]:
+    """Change sizes of the model, as in a file that is made to fill memory."""
+
+    def change(folder: Path) -> None:
+        shape = json.loads((folder / "bundle.json").read_text())["model"] | sizes
+        edit(model=shape)(folder)
+
+    return change
 
 
 def flip_a_bit(folder: Path) -> None:
@@ -70,16 +74,20 @@ def flip_a_bit(folder: Path) -> None:
     ("spoil", "told"),
     [
         (lambda folder: (folder / "bundle.json").unlink(), "bundle.json: no such file"),
-        (lambda folder: (folder / "bundle.json").write_text("{"), "bundle.json: not readable as JSON"),
-        (lambda folder: (folder / "bundle.json").write_text("{}"), "not a whole bundle"),
-        (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors: missing, or not the weights"),
-        (lambda folder: (folder / "bundle.json").write_text("[]"), "not a whole bundle"),
-        (swap_two_words, "bundle.json: damaged, its sha256 is another one"),
-        (flip_a_bit, "weights.safetensors: missing, or not the weights"),
-        (edit(format=99), "format 99, this version reads 2"),
-        (edit(cell="Transformer"), "'Transformer' is not one of RNN, LSTM, GRU"),
-        (edit(tokens=["<unk>", "a"]), "not a whole bundle"),
-        (edit(model={"hidden": 3}), "not a whole bundle"),
+        (lambda folder: (folder / "bundle.json").write_text("{"), "bundle.json: "),
+        (lambda folder: (folder / "bundle.json").write_text("{}"), "bundle.json: format: missing"),
+        (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors: no such file"),
+        (lambda folder: (folder / "bundle.json").write_text("[]"), "bundle.json"),
+        (flip_a_bit, "weights.safetensors: its sha256 is not the one in bundle.json"),
+        (edit(format=99), "bundle.json: format: found 99; input should be 3"),
+        (edit(cell="Transformer"), "bundle.json: cell: found 'Transformer'; input should be 'RNN', 'LSTM' or 'GRU'"),
+        (edit(tokens=["<unk>", "a"]), "damaged model"),
+        (edit(tokens=["<unk>", "a", "a"]), "tokens must differ"),
+        (edit(labels=["low"]), "do not fit each other"),
+        (edit(model={"hidden": 3}), "bundle.json: model.embedding: missing"),
+        (resize(hidden=10**7), "size mismatch"),
+        (resize(embedding=10**30), "damaged model"),
+        (resize(layers=10**9), "do not fit each other"),
     ],
 )
 def test_a_damaged_bundle_is_refused_with_its_name(

@@ -261,7 +261,7 @@ def explanation_lines(task: Competition, explanation: "Explanation") -> Iterator
     changes = (explanation.probability - explanation.without).tolist()  # (T,)
     largest = max(*map(abs, changes), 1e-4)  # what prints as 0.0000 draws no bar
     width = max(map(len, tokens))
-    yield f"  {'':<{width}}  change of {task.label_names[explanation.answer]} by this token; prediction up to here"
+    yield f"  {'':<{width}}  change of {task.label_names[explanation.predicted]} by this token; prediction up to here"
     for token, change, row in zip(tokens, changes, explanation.after, strict=True):
         best = int(row.argmax())
         bar = signed_bar(change / largest)

@@ -1,32 +1,49 @@
-"""A model folder that explains itself: weights in safetensors, and JSON that can rebuild the model around them."""
+"""A trained model as a folder: its weights in safetensors, and JSON from which the model around them is rebuilt."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from unroll.core.errors import UnrollError
-from unroll.core.files import read_json, sha256_of_file, write_json
-from unroll.core.settings import ModelConfig, TextConfig
+from unroll.core.files import write_json
+from unroll.core.params import explain_errors
+from unroll.core.settings import CellName, ModelConfig, Section, TextConfig
 from unroll.models.inference import predict
-from unroll.models.span_classifier import CELLS, SpanClassifier
+from unroll.models.span_classifier import SpanClassifier
 from unroll.text.encode import encode_texts
 from unroll.text.vocabulary import Vocabulary
 
-FORMAT = 2
 DESCRIPTION, WEIGHTS = "bundle.json", "weights.safetensors"
+COMMON = ("task", "cell", "labels", "label_names", "text")  # attributes of both Bundle and Description
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class Description(Section):
+    """What bundle.json holds."""
+
+    format: Literal[3]
+    task: str
+    cell: CellName
+    labels: Names
+    label_names: Names
+    text: TextConfig
+    model: ModelConfig
+    weights_sha256: str
+    tokens: Names
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained model with all that is needed to read raw text with it."""
+    """A trained model with everything needed to predict the C labels of raw text."""
 
     task: str
     cell: str
@@ -52,74 +69,41 @@ def predict_mean(bundles: Sequence[Bundle], texts: Sequence[str]) -> npt.NDArray
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Write a bundle into an existing folder."""
-    weights = folder / WEIGHTS
-    # save_file of the same library names a full disk in words of its own, where Python's writing raises OSError.
-    weights.write_bytes(save({name: tensor.contiguous().cpu() for name, tensor in bundle.model.state_dict().items()}))
-    description = {
-        "format": FORMAT,
-        "task": bundle.task,
-        "cell": bundle.cell,
-        "labels": bundle.labels,
-        "label_names": bundle.label_names,
-        "text": bundle.text.model_dump(),
-        "model": bundle.shape.model_dump(),
-        "weights_sha256": sha256_of_file(weights),
+    weights = save({name: tensor.contiguous().cpu() for name, tensor in bundle.model.state_dict().items()})
+    (folder / WEIGHTS).write_bytes(weights)
+    content = {name: getattr(bundle, name) for name in COMMON} | {
+        "format": 3,
+        "model": bundle.shape,
+        "weights_sha256": sha256(weights).hexdigest(),
         "tokens": bundle.vocabulary.tokens,
     }
-    write_json(folder / DESCRIPTION, description | {"sha256": description_sha256(description)})
-
-
-def description_sha256(description: dict[str, Any]) -> str:
-    """Return the sha256 of a description, its own `sha256` left out."""
-    content = {key: value for key, value in description.items() if key != "sha256"}
-    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    write_json(folder / DESCRIPTION, Description.model_validate(content).model_dump())
 
 
 def load_bundle(folder: Path) -> Bundle:
     """Rebuild a model from its folder, ready to predict.
 
     Raises:
-        UnrollError: a file is missing or damaged, or the weights are not those that the description names.
+        UnrollError: a file is missing or damaged, or the weights are not those of the description.
     """
-    description = read_json(folder / DESCRIPTION)
-    weights = folder / WEIGHTS
     try:
-        if description["format"] != FORMAT:
-            raise UnrollError(f"{folder / DESCRIPTION}: format {description['format']}, this version reads {FORMAT}")
-        if description_sha256(description) != description["sha256"]:
-            raise UnrollError(f"{folder / DESCRIPTION}: damaged, its sha256 is another one; train again")
-        if not weights.is_file() or sha256_of_file(weights) != description["weights_sha256"]:
-            raise UnrollError(f"{weights}: missing, or not the weights that {DESCRIPTION} names; train again")
-        if str(description["cell"]) not in CELLS:
-            raise UnrollError(f"{folder / DESCRIPTION}: cell {description['cell']!r} is not one of {', '.join(CELLS)}")
-        for key in ("labels", "label_names", "tokens"):
-            if not (isinstance(description[key], list) and all(isinstance(name, str) for name in description[key])):
-                raise TypeError(f"{key} must be a list of texts")
-        if not len(description["labels"]) == len(description["label_names"]) > 0:
-            raise TypeError("labels and label_names must be as many, one at least")
-        shape = ModelConfig.model_validate(description["model"])
-        vocabulary = Vocabulary(tuple(description["tokens"]))
-        model = SpanClassifier(description["cell"], shape, len(vocabulary), len(description["labels"]))
-        model.load_state_dict(load_file(weights))
-        return Bundle(
-            task=description["task"],
-            cell=description["cell"],
-            labels=tuple(description["labels"]),
-            label_names=tuple(description["label_names"]),
-            text=TextConfig.model_validate(description["text"]),
-            shape=shape,
-            vocabulary=vocabulary,
-            model=model.eval(),
-        )
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        MemoryError,
-        AttributeError,
-        OSError,
-        SafetensorError,
-        RuntimeError,
-    ) as error:
+        content = Description.model_validate_json((folder / DESCRIPTION).read_bytes())
+        weights = (folder / WEIGHTS).read_bytes()
+        if sha256(weights).hexdigest() != content.weights_sha256:
+            raise UnrollError(f"{folder / WEIGHTS}: its sha256 is not the one in {DESCRIPTION}; run `dvc repro`")
+        tensors = {name: tensor.to(torch.float32, copy=True) for name, tensor in load(weights).items()}
+        if content.model.layers > len(tensors) or len(content.labels) != len(content.label_names):
+            raise ValueError(f"the parts of {DESCRIPTION} do not fit each other")
+        vocabulary = Vocabulary(content.tokens)
+        with torch.device("meta"):  # no memory is taken before the weights are known to have these shapes
+            model = SpanClassifier(content.cell, content.model, len(vocabulary), len(content.labels))
+        model.load_state_dict(tensors, assign=True)
+    except FileNotFoundError as error:
+        raise UnrollError(f"{error.filename}: no such file; run `dvc repro`") from None
+    except ValidationError as error:
+        raise UnrollError(explain_errors(error.errors()[:1], str(folder / DESCRIPTION), Description)) from None
+    except (OSError, ValueError, RuntimeError, TypeError, OverflowError, SafetensorError, UnrollError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UnrollError(f"{folder}: not a whole bundle ({type(error).__name__}: {reason}); train again") from None
+        raise UnrollError(f"{folder}: damaged model ({reason}); run `dvc repro`") from None
+    common = {name: getattr(content, name) for name in COMMON}
+    return Bundle(**common, shape=content.model, vocabulary=vocabulary, model=model.eval())

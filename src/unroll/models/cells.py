@@ -1,11 +1,11 @@
 """RNN, LSTM and GRU written out as their equations, one step at a time.
 
-The equations, the order of the gates and the weights' names are those of torch.nn.RNN, LSTM and GRU, so a trained
-layer's weights can be read by these functions, which return every gate as well. torch.nn is what trains fast; this is
-what explains.
+The equations, the order of the gates and the names of the weights are those of torch.nn.RNN, LSTM and GRU, so these
+functions run with the weights of a trained layer, and return every gate as well. Train with torch.nn, which is fast;
+explain with this.
 
-Letters in the shapes: B sequences, T steps, E input size, H hidden size. sigma is the logistic function, * the product
-element by element, @ the matrix product.
+Letters in the shapes: B sequences, T steps, E input size, H hidden size. sigma is the logistic function, * the
+elementwise product, @ the matrix product.
 """
 
 from collections.abc import Callable
@@ -20,13 +20,13 @@ Gates = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Weights:
-    """One direction of one layer; the blocks of G gates (1 for RNN, 4 for LSTM, 3 for GRU) lie one under the other.
+    """One direction of one layer, the blocks of its G gates (1 for RNN, 4 for LSTM, 3 for GRU) stacked.
 
     Attributes:
         w_ih: from the input, (G * H, E).
-        w_hh: from the state before, (G * H, H).
-        b_ih: added to the input's share, (G * H,).
-        b_hh: added to the state's share, (G * H,).
+        w_hh: from the previous state, (G * H, H).
+        b_ih: bias of the input term, (G * H,).
+        b_hh: bias of the state term, (G * H,).
     """
 
     w_ih: Tensor
@@ -97,8 +97,8 @@ def gru_step(x: Tensor, state: State, weights: Weights) -> tuple[State, Gates]:
     (h,) = state
     r_x, z_x, n_x = (x @ weights.w_ih.T + weights.b_ih).chunk(3, dim=1)  # (B, H) each
     r_h, z_h, n_h = (h @ weights.w_hh.T + weights.b_hh).chunk(3, dim=1)  # (B, H) each
-    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
-    n = torch.tanh(n_x + r * n_h)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)  # (B, H) each
+    n = torch.tanh(n_x + r * n_h)  # (B, H)
     h = (1 - z) * n + z * h  # (B, H)
     return (h,), {"reset": r, "update": z, "candidate": n}
 
@@ -108,13 +108,13 @@ STEPS: dict[str, Step] = {"RNN": rnn_step, "LSTM": lstm_step, "GRU": gru_step}
 
 
 def first_state(cell: str, batch: int, like: Tensor, hidden: int) -> State:
-    """Return the state before the first step, zeros of shape (batch, hidden), of another tensor's type and device."""
+    """Return the initial state, zeros of shape (batch, hidden), with the dtype and device of another tensor."""
     zeros = like.new_zeros(batch, hidden)
     return (zeros, zeros) if cell == "LSTM" else (zeros,)
 
 
 def read_weights(layer: nn.RNNBase, number: int = 0, *, reverse: bool = False) -> Weights:
-    """Return the weights of one direction of one layer of a torch.nn.RNN, LSTM or GRU, not copied."""
+    """Return the weights of one direction of one layer of a torch.nn.RNN, LSTM or GRU, without copying them."""
     suffix = f"l{number}{'_reverse' if reverse else ''}"
     names = (f"weight_ih_{suffix}", f"weight_hh_{suffix}", f"bias_ih_{suffix}", f"bias_hh_{suffix}")
     return Weights(*(getattr(layer, name) for name in names))
@@ -143,29 +143,5 @@ def unroll(cell: str, inputs: Tensor, weights: Weights, *, reverse: bool = False
     if reverse:
         hidden.reverse()
         gates.reverse()
-    drawn = {name: torch.stack([step[name] for step in gates], dim=1) for name in gates[0]}  # (B, T, H) each
-    return torch.stack(hidden, dim=1), state, drawn
-
-
-def unroll_layers(layer: nn.RNNBase, inputs: Tensor) -> tuple[Tensor, list[Gates]]:
-    """Run all layers and directions of a torch.nn.RNN, LSTM or GRU as equations, without its dropout.
-
-    Args:
-        layer: with batch_first, of any number of layers, one or two directions.
-        inputs: (B, T, E).
-
-    Returns:
-        The last layer's hidden states, (B, T, D * H) for D directions, and the gates of each layer and direction, the
-        forward direction of the first layer first.
-    """
-    directions = (False, True) if layer.bidirectional else (False,)
-    all_gates = []
-    for number in range(layer.num_layers):
-        outputs = []
-        for reverse in directions:
-            weights = read_weights(layer, number, reverse=reverse)
-            hidden, _, gates = unroll(layer.mode.removesuffix("_TANH"), inputs, weights, reverse=reverse)
-            outputs.append(hidden)
-            all_gates.append(gates)
-        inputs = torch.cat(outputs, dim=2)  # (B, T, D * H)
-    return inputs, all_gates
+    by_gate = {name: torch.stack([step[name] for step in gates], dim=1) for name in gates[0]}  # (B, T, H) each
+    return torch.stack(hidden, dim=1), state, by_gate

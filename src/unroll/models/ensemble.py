@@ -22,9 +22,15 @@ def mix(stacked: Probabilities, weights: Probabilities) -> Probabilities:
     return mixed
 
 
+def calibration_features(probabilities: Probabilities, lengths: Ints) -> Probabilities:
+    """Return what a calibration reads: log-probabilities (R, C), and the log of the lengths (R,), as (R, C + 1)."""
+    logs = np.log(np.clip(probabilities, 1e-6, None))
+    return np.concatenate([logs, np.log(np.maximum(lengths, 1))[:, None]], axis=1)
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """A linear map of log-probabilities and the logarithm of the text's length to better logits.
+    """A linear map from log-probabilities, and the logarithm of the text's length, to corrected logits.
 
     Without the length it is Dirichlet calibration: Kull et al., 2019, "Beyond temperature scaling: obtaining
     well-calibrated multi-class probabilities with Dirichlet calibration", https://arxiv.org/abs/1910.12656.
@@ -38,21 +44,21 @@ class Calibration:
     bias: Probabilities
 
     def apply(self, probabilities: Probabilities, lengths: Ints) -> Probabilities:
-        """Return better probabilities, (R, C), of texts of so many tokens, (R,)."""
+        """Return calibrated probabilities, (R, C), of texts with the given numbers of tokens, (R,)."""
         logits = calibration_features(probabilities, lengths) @ self.weights.T + self.bias  # (R, C)
         calibrated: Probabilities = softmax(logits, axis=1)
         return calibrated
 
     def as_content(self) -> dict[str, Any]:
-        """Return what JSON can hold, for read_calibration."""
+        """Return a JSON object for read_calibration."""
         return {"weights": self.weights.tolist(), "bias": self.bias.tolist()}
 
 
 def read_calibration(content: dict[str, Any] | None, classes: int) -> Calibration | None:
-    """Return what Calibration.as_content gave, None for None.
+    """Rebuild a calibration from Calibration.as_content; None stays None.
 
     Raises:
-        ValueError: it is of another number of classes.
+        ValueError: it has another number of classes.
     """
     if content is None:
         return None
@@ -62,27 +68,21 @@ def read_calibration(content: dict[str, Any] | None, classes: int) -> Calibratio
     return Calibration(weights, bias)
 
 
-def calibration_features(probabilities: Probabilities, lengths: Ints) -> Probabilities:
-    """Return what a calibration is linear in, (R, C + 1): log-probabilities and the logarithm of the length."""
-    logs = np.log(np.clip(probabilities, 1e-6, None))
-    return np.concatenate([logs, np.log(np.maximum(lengths, 1))[:, None]], axis=1)
-
-
 @dataclass(frozen=True)
 class Ensemble:
-    """How M models' probabilities become one answer: mixed by weights, (M,), and then calibrated."""
+    """How the probabilities of M models are combined: mixed by weights, (M,), then calibrated."""
 
     weights: Probabilities
     calibration: Calibration | None
 
     def apply(self, stacked: Probabilities, lengths: Ints) -> Probabilities:
-        """Return one answer for M models' probabilities (M, R, C) of texts of so many tokens, (R,): (R, C)."""
+        """Combine M models' probabilities, (M, R, C), of texts with the given numbers of tokens, (R,), to (R, C)."""
         mixed = mix(stacked, self.weights)
         return mixed if self.calibration is None else self.calibration.apply(mixed, lengths)
 
 
 def save_ensemble(path: Path, cells: Sequence[str], ensemble: Ensemble, *, nested: bool) -> None:
-    """Write an ensemble of the cells as JSON; `nested` says whether its scores are by nested estimate."""
+    """Write an ensemble of the cells as JSON; `nested` tells whether its scores are nested estimates."""
     weights = dict(zip(cells, ensemble.weights.tolist(), strict=True))
     found = ensemble.calibration
     write_json(path, {"nested": nested, "weights": weights, "calibration": found.as_content() if found else None})
@@ -92,15 +92,15 @@ def load_ensemble(path: Path, classes: int) -> tuple[dict[str, float], Calibrati
     """Read the weight of each cell and the calibration that save_ensemble wrote.
 
     Raises:
-        UnrollError: the file is missing or damaged, or not of so many classes.
+        UnrollError: the file is missing or damaged, or has another number of classes.
     """
-    content, calibration = read_json(path), None
-    expected = f"{path}: expected a weight for each cell, summing to 1, and a calibration or null"
+    content = read_json(path)
     try:
         weights = {str(name): float(weight) for name, weight in content["weights"].items()}
         calibration = read_calibration(content["calibration"], classes)
+        if min(weights.values()) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
+            raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError):
-        weights = {}
-    if not weights or min(weights.values()) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
-        raise UnrollError(f"{expected}; `dvc repro` writes it again")
+        expected = "expected a weight for each cell, summing to 1, and a calibration or null"
+        raise UnrollError(f"{path}: {expected}; `dvc repro` writes it again") from None
     return weights, calibration

@@ -20,10 +20,10 @@ def predict(model: nn.Module, corpus: Corpus, sequences: Ints) -> npt.NDArray[np
     spans, probabilities = [], []
     with torch.inference_mode():
         for batch in iterate_batches(corpus, sequences, PREDICTION_BATCH):
-            logits = model(batch.to(device))  # (R, C)
+            logits = model(batch.to(device))  # (spans of the batch, C)
             probabilities.append(logits.float().softmax(-1).cpu().numpy())
             spans.append(batch.spans.numpy())
     model.train(was_training)
-    order = np.empty(len(corpus.row_ids), dtype=np.int64)
-    order[np.concatenate(spans)] = np.arange(sum(map(len, spans)))
-    return np.concatenate(probabilities)[order[corpus.spans_of(sequences)]]
+    position = np.empty(len(corpus.row_ids), dtype=np.int64)  # of each span in the order of the batches
+    position[np.concatenate(spans)] = np.arange(sum(map(len, spans)))
+    return np.concatenate(probabilities)[position[corpus.spans_of(sequences)]]

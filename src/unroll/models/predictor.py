@@ -1,4 +1,4 @@
-"""Predictions for raw text by the ensemble of a task's bundles, and what each token contributed."""
+"""Predictions for raw text by all bundles of a task together, and what each token contributed to them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from unroll.core.errors import UnrollError
 from unroll.core.settings import TextConfig
@@ -14,16 +15,16 @@ from unroll.models.ensemble import Calibration, Ensemble, Probabilities
 from unroll.text.tokenizer import get_tokenizer
 from unroll.text.vocabulary import UNKNOWN_ID
 
-PRIVATE_USE = range(0xE000, 0xF900)  # characters that Unicode gives no meaning
+PRIVATE_USE = [chr(number) for number in range(0xE000, 0xF900)]  # characters to which Unicode gives no meaning
 
 
 @dataclass(frozen=True)
 class EnsemblePredictor:
-    """The bundles of a task that answer together: the mean over each cell's folds, the cells mixed by their weights.
+    """The bundles of a task: averaged over each cell's folds, then combined over the cells.
 
     Attributes:
-        members: the bundles of M cells, one a fold; all of them read text alike and have the same C labels.
-        ensemble: what makes one answer of those of the cells.
+        members: the bundles of each of M cells, one a fold; all have the same text settings and the same C labels.
+        ensemble: combines the cells.
     """
 
     members: tuple[tuple[Bundle, ...], ...]
@@ -31,58 +32,40 @@ class EnsemblePredictor:
 
     @property
     def bundles(self) -> tuple[Bundle, ...]:
-        """Return every bundle."""
+        """Return all bundles."""
         return tuple(chain.from_iterable(self.members))
 
     @property
     def text(self) -> TextConfig:
-        """Return how all of them cut a text into tokens."""
+        """Return the text settings that all bundles share."""
         return self.members[0][0].text
 
     def predict(self, texts: Sequence[str]) -> Probabilities:
-        """Return the class probabilities of whole texts, (len(texts), C); a text that stands twice is read once."""
-        places = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-        stacked = np.stack([predict_mean(folds, list(places)) for folds in self.members])  # (M, different texts, C)
-        lengths = np.array([len(tokens) for tokens in self.tokenize(list(places))], dtype=np.int64)
-        return self.ensemble.apply(stacked.astype(np.float64), lengths)[[places[text] for text in texts]]
+        """Return the class probabilities of whole texts, (R, C); each different text is computed once."""
+        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        stacked = np.stack([predict_mean(folds, list(rows)) for folds in self.members])  # (M, different texts, C)
+        lengths = np.array([len(tokens) for tokens in self.tokenize(list(rows))], dtype=np.int64)
+        return self.ensemble.apply(stacked.astype(np.float64), lengths)[[rows[text] for text in texts]]
 
     def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
         """Return the tokens of each text, as the bundles read them."""
-        tokenize = get_tokenizer(self.text)
-        return [tokenize(text) for text in texts]
+        return list(map(get_tokenizer(self.text), texts))
+
+    def knows(self, tokens: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Return whether at least one bundle has each token in its vocabulary, (len(tokens),).
+
+        A token that occurs only in one fold is unknown to the bundle that was trained without this fold, and known.
+        """
+        encoded = [bundle.vocabulary.encode(tokens) for bundle in self.bundles]
+        known: npt.NDArray[np.bool_] = np.any([numbers != UNKNOWN_ID for numbers in encoded], axis=0)
+        return known
 
     def find_unknown(self, texts: Sequence[str]) -> list[list[str]]:
-        """Return each text's different tokens that no bundle knows, in their order; all are read as one and the same.
-
-        A token that stands only in the rows that one fold holds out is unknown to that fold's bundle alone; it counts
-        as known.
-        """
-        rows = self.tokenize(texts)
+        """Return each text's different unknown tokens, in the order of the text."""
+        rows = [list(dict.fromkeys(row)) for row in self.tokenize(texts)]
         tokens = list(dict.fromkeys(chain.from_iterable(rows)))
-        known = np.zeros(len(tokens), dtype=bool)
-        for bundle in self.bundles:
-            known |= bundle.vocabulary.encode(tokens) != UNKNOWN_ID
-        unknown = {token for token, is_known in zip(tokens, known.tolist(), strict=True) if not is_known}
-        return [[token for token in dict.fromkeys(row) if token in unknown] for row in rows]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What a predictor made of the T tokens of one text, one after the other.
-
-    Attributes:
-        tokens: (T,).
-        answer: the most probable class of the whole text.
-        probability: of that class.
-        without: probability of that class with each token replaced by an unknown one, (T,).
-        after: the class probabilities after each token, the rest not yet read, (T, C).
-    """
-
-    tokens: list[str]
-    answer: int
-    probability: float
-    without: Probabilities
-    after: Probabilities
+        known = dict(zip(tokens, self.knows(tokens).tolist(), strict=True))
+        return [[token for token in row if not known[token]] for row in rows]
 
 
 def load_predictor(
@@ -91,69 +74,69 @@ def load_predictor(
     labels: Sequence[str],
     calibration: Calibration | None = None,
 ) -> EnsemblePredictor:
-    """Load the bundles that are to answer together.
+    """Load the bundles of a task.
 
     Args:
-        folders: the bundles' folders by cell, none without any.
+        folders: the bundles' folders by cell, at least one for each.
         weights: of the same cells.
         labels: those of the task, (C,).
         calibration: of the mixture.
 
     Raises:
-        UnrollError: a bundle is missing or damaged, has other labels, or reads text otherwise than the first one.
+        UnrollError: a bundle is missing or damaged, or has other labels or text settings than it should have.
     """
-    members = []
-    expected: TextConfig | None = None
-    for cell_folders in folders.values():
-        bundles = tuple(load_bundle(folder) for folder in cell_folders)
-        for folder, bundle in zip(cell_folders, bundles, strict=True):
-            expected = expected or bundle.text
-            if bundle.labels != tuple(labels):
-                raise UnrollError(
-                    f"{folder}: its labels are {', '.join(bundle.labels)}, the task's are {', '.join(labels)}; "
-                    "`dvc repro` trains it again"
-                )
-            if bundle.text != expected:
-                raise UnrollError(
-                    f"{folder}: was trained with other text settings than {next(iter(folders))}, and models that "
-                    "answer together have to read alike; `dvc repro` trains what is out of date"
-                )
-        members.append(bundles)
-    mixture = np.array([weights[cell] for cell in folders], dtype=np.float64)
-    return EnsemblePredictor(tuple(members), Ensemble(mixture, calibration))
+    members = tuple(tuple(load_bundle(folder) for folder in of_cell) for of_cell in folders.values())
+    for folder, bundle in zip(chain.from_iterable(folders.values()), chain.from_iterable(members), strict=True):
+        if bundle.labels != tuple(labels):
+            found, expected = ", ".join(bundle.labels), ", ".join(labels)
+            raise UnrollError(f"{folder}: found the labels {found}, expected {expected}; `dvc repro` trains it again")
+        if bundle.text != members[0][0].text:
+            raise UnrollError(
+                f"{folder}: trained with other text settings than {next(iter(folders))}; the models of an ensemble "
+                "must share them; `dvc repro` trains what is out of date"
+            )
+    return EnsemblePredictor(members, Ensemble(np.array([weights[cell] for cell in folders], np.float64), calibration))
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a predictor made of the T tokens of one text.
+
+    Attributes:
+        tokens: (T,).
+        predicted: the most probable class of the whole text.
+        probability: of that class.
+        without: probability of that class with each token replaced by an unknown one, (T,).
+        after: class probabilities of the text up to and including each token, (T, C).
+    """
+
+    tokens: list[str]
+    predicted: int
+    probability: float
+    without: Probabilities
+    after: Probabilities
 
 
 def explain(predictor: EnsemblePredictor, texts: Sequence[str]) -> list[Explanation]:
-    """Ask what each token did to the answer, by taking each one away and by stopping after each one.
+    """Explain predictions by replacing each token, and by ending the text after each token.
 
-    Every variant of every text is a text of its own, and all of them are asked at once: 2 T for a text of T tokens.
-    To take a token away is occlusion, after Li, Monroe and Jurafsky (2016), "Understanding neural networks through
-    representation erasure", https://arxiv.org/abs/1612.08220; here an unknown token takes its place, so that the
-    others stay where they were.
+    All 2 T variants of all texts are predicted together. Replacing a token by an unknown one is occlusion: Li, Monroe
+    and Jurafsky, 2016, "Understanding neural networks through representation erasure",
+    https://arxiv.org/abs/1612.08220; the other tokens keep their places.
     """
     join = "".join if predictor.text.tokenizer == "characters" else " ".join
-    blank = _find_blank(predictor)
+    unknown = PRIVATE_USE[int(predictor.knows(PRIVATE_USE).argmin())]  # every tokenizer leaves it as it is
     rows = predictor.tokenize(texts)
     variants: list[str] = []
     for row in rows:
         variants.append(join(row))
-        variants += [join([*row[:place], blank, *row[place + 1 :]]) for place in range(len(row))]
+        variants += [join([*row[:place], unknown, *row[place + 1 :]]) for place in range(len(row))]
         variants += [join(row[: place + 1]) for place in range(len(row))]
-    answers = predictor.predict(variants)  # (sum of 2 T + 1, C)
-    readings = []
-    begin = 0
-    for row in rows:
-        whole, without, after = np.split(answers[begin : begin + 2 * len(row) + 1], [1, len(row) + 1])
-        answer = int(whole[0].argmax())
-        readings.append(Explanation(row, answer, float(whole[0, answer]), without[:, answer], after))
-        begin += 2 * len(row) + 1
-    return readings
-
-
-def _find_blank(predictor: EnsemblePredictor) -> str:
-    """Return a character that every tokenizer leaves as it is and no bundle knows."""
-    candidates = [chr(number) for number in PRIVATE_USE]
-    known = np.zeros(len(candidates), dtype=bool)
-    for bundle in predictor.bundles:
-        known |= bundle.vocabulary.encode(candidates) != UNKNOWN_ID
-    return candidates[int(known.argmin())]
+    probabilities = predictor.predict(variants)  # (sum of 2 T + 1, C)
+    ends = np.cumsum([2 * len(row) + 1 for row in rows])
+    explanations = []
+    for row, part in zip(rows, np.split(probabilities, ends[:-1]), strict=True):
+        whole, without, after = part[0], part[1 : len(row) + 1], part[len(row) + 1 :]  # (C,), (T, C), (T, C)
+        best = int(whole.argmax())
+        explanations.append(Explanation(row, best, float(whole[best]), without[:, best], after))
+    return explanations
