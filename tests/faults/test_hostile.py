@@ -236,7 +236,8 @@ def test_readers_under_a_fuzzer_that_sees_their_branches(reader: str, tmp_path: 
     program = Path(__file__).parent / "fuzzer.py"
     done = subprocess.run(
         [sys.executable, str(program), reader, f"-atheris_runs={runs}", "-max_len=400", "-seed=1"],
-        cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": f"{SOURCE}{os.pathsep}{program.parents[2]}"},
+        cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": f"{SOURCE}{os.pathsep}{program.parents[2]}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"Done {runs} in" in done.stderr, done.stderr[-3000:]

@@ -132,5 +132,5 @@ def test_a_head_with_a_hidden_layer_has_its_size(small_model: ModelConfig) -> No
 
 @pytest.mark.parametrize(("head", "head_hidden"), [("mlp", None), ("linear", 4), ("none", 4)])
 def test_a_head_and_its_size_go_together(small_model: ModelConfig, head: str, head_hidden: int | None) -> None:
-    with pytest.raises(ValidationError, match="head_hidden is a number with head mlp and null else"):
+    with pytest.raises(ValidationError, match=r"head_hidden: found (None, expected a number|4, expected null)"):
         ModelConfig.model_validate(small_model.model_dump() | {"head": head, "head_hidden": head_hidden})
