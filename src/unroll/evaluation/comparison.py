@@ -23,15 +23,10 @@ def join_predictions(predictions: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFr
 
 
 def shared_rows(tables: Sequence[pd.DataFrame], *, by_id: bool) -> list[npt.NDArray[np.int64]]:
-    """Find the rows that all tables of predictions have: same group, text and label, and the same id.
+    """Return for each table of predictions the positions, (R,), of the R rows that all have, all in the same order.
 
-    Args:
-        tables: of predictions.
-        by_id: whether ids come with the data. Otherwise they are positions in a file, which an added line shifts, and
-            rows that are alike are matched in their order.
-
-    Returns:
-        For each table the positions of the R shared rows in it, all in the same order, (R,).
+    A row is the same where group, text and label are, and the id too with `by_id`. Without it ids are positions in a
+    file, which an added line shifts, and rows that are alike are matched in their order.
     """
     keys = []
     for table in tables:
@@ -55,10 +50,9 @@ class Disagreement:
 
     Attributes:
         rows: how many rows.
-        only_first: how many of them the first model alone has correct.
-        only_second: how many of them the second model alone has correct.
+        only_first: how many of them the first model alone has correct; likewise only_second.
         pairs: first model's class, second model's class and how often, the most frequent first.
-        examples: rows where one of them is correct, each with text, label, first and second (the two predictions); of
+        examples: rows where one of them is correct, with text, label, first and second (the two predictions); of
             different texts, those where both are most confident first.
         difference: of the two accuracies.
     """
@@ -74,15 +68,7 @@ class Disagreement:
 def find_disagreement(
     first: pd.DataFrame, second: pd.DataFrame, labels: Sequence[str], *, examples: int, seed: int
 ) -> Disagreement:
-    """Compare two tables of predictions of the same R rows in the same order.
-
-    Args:
-        first: of one model.
-        second: of the other one.
-        labels: of the classes.
-        examples: how many to return.
-        seed: of the bootstrap.
-    """
+    """Compare two tables of predictions of the same rows in the same order; the seed is that of the bootstrap."""
     left, right = (table[list(labels)].to_numpy(np.float64) for table in (first, second))  # (R, C)
     truth, one, other = first["label"], left.argmax(1), right.argmax(1)  # (R,)
     table = first[["text", "label"]].assign(first=one, second=other)

@@ -11,15 +11,10 @@ Ints = npt.NDArray[np.int64]
 
 
 def fit_weights(stacked: Probabilities, labels: Ints, steps: int = 200) -> Probabilities:
-    """Fit the mixture weights that maximise the likelihood of the labels, by expectation-maximisation.
+    """Return the mixture weights (M,) under which the labels (R,) are most likely, by expectation-maximisation.
 
-    Args:
-        stacked: out-of-fold probabilities of M models, (M, R, C).
-        labels: (R,).
-        steps: iterations; the log-likelihood is concave in the weights, so the start does not matter.
-
-    Returns:
-        Weights, none negative, that sum to 1, (M,).
+    The models' out-of-fold probabilities are (M, R, C); the log-likelihood is concave in the weights, so the start of
+    the iteration does not matter.
     """
     likelihoods = np.clip(stacked[:, np.arange(len(labels)), labels], 1e-12, None)  # (M, R)
     weights = np.full(len(stacked), 1 / len(stacked))
@@ -30,15 +25,9 @@ def fit_weights(stacked: Probabilities, labels: Ints, steps: int = 200) -> Proba
 
 
 def fit_calibration(probabilities: Probabilities, lengths: Ints, labels: Ints) -> Calibration | None:
-    """Fit a calibration by multinomial logistic regression on out-of-fold rows.
+    """Fit a calibration by multinomial logistic regression on out-of-fold probabilities (R, C) and labels (R,).
 
-    Args:
-        probabilities: (R, C).
-        lengths: tokens of each text, (R,).
-        labels: (R,).
-
-    Returns:
-        The calibration; None where a class has no row to fit it on.
+    The lengths are the numbers of tokens, (R,). Where a class has no row there is no calibration.
     """
     if len(np.unique(labels)) < probabilities.shape[1]:
         return None
@@ -65,8 +54,8 @@ def ensemble_out_of_fold(
         calibrate: whether to calibrate the mixture.
 
     Returns:
-        The ensemble fitted on all rows, for the test part, and the nested probabilities, (R, C). With a single fold
-        there are no other rows to fit on: the weights are equal, and nothing is calibrated.
+        The ensemble fitted on all rows, and the nested probabilities, (R, C). With a single fold there are no other
+        rows to fit on: the weights are equal, and nothing is calibrated.
     """
 
     def fit(rows: npt.NDArray[np.bool_]) -> Ensemble:

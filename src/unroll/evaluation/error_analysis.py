@@ -1,253 +1,121 @@
-"""Where a model is wrong: pure functions on out-of-fold answers."""
+"""Where a model is wrong: kinds of rows, frequent confusions, confident mistakes and doubtful labels."""
 
 import re
+from bisect import bisect_left, insort
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import precision_recall_fscore_support
+
+from unroll.evaluation.significance import Kinds
 
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-Strings = npt.NDArray[np.object_]
 
-DRAWS = 500
-NEGATIONS = frozenset(
-    (
-        "not",
-        "n't",
-        "never",
-        "no",
-        "nothing",
-        "nor",
-        "neither",
-        "none",
-        "nobody",
-        "without",
-        "hardly",
-        "barely",
-        "cannot",
-    )
-)
-CONTRASTS = frozenset(("but", "however", "although", "though", "yet", "despite", "while", "still"))
+TURNS = ("neither", "negation", "contrast", "both")
+NEGATIONS = {"not", "n't", "never", "no", "nothing", "nor", "neither", "none", "nobody", "without", "hardly", "barely",
+             "cannot"}  # fmt: skip
+CONTRASTS = {"but", "however", "although", "though", "yet", "despite", "while", "still"}
 
 
-def make_answers(rows: pd.DataFrame, table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
-    """Put a model's answers beside the rows that they answer.
+def add_outcomes(predictions: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
+    """Add the outcome of each row to a table of predictions, as in `unroll.evaluation.comparison`, of these labels.
 
-    Args:
-        rows: the task's table of rows: row_id, group, text, label.
-        table: out-of-fold probabilities: row_id, fold, and a column for each of the C labels.
-        labels: names of those columns.
-
-    Returns:
-        One line a row of `table`, in its order: row_id, group, text, label, fold, predicted (numbers of labels), right,
-        confidence (probability of the predicted label) and given (probability of the file's label).
+    The columns are predicted (number of a label), correct, confidence (probability of the predicted label) and
+    label_probability (of the true label).
     """
-    answers = table[["row_id", "fold"]].merge(rows[["row_id", "group", "text", "label"]], on="row_id", how="left")
-    probabilities = table[list(labels)].to_numpy(float)  # (R, C)
+    probabilities, truth = predictions[list(labels)].to_numpy(np.float64), predictions["label"].to_numpy()
     predicted = probabilities.argmax(1)
-    return answers.assign(
+    return predictions.assign(
         predicted=predicted,
-        right=predicted == answers["label"].to_numpy(),
+        correct=predicted == truth,
         confidence=probabilities.max(1),
-        given=probabilities[np.arange(len(table)), answers["label"].to_numpy()],
+        label_probability=probabilities[np.arange(len(truth)), truth],
     )
 
 
-def accuracy_by(right: Bools, kinds: Strings, order: Sequence[str], groups: Strings, *, seed: int) -> pd.DataFrame:
-    """Return the accuracy of each kind of row, with its 95 % interval.
+def calibration_error(confidence: Floats, correct: npt.NDArray[np.bool_], bins: int = 10) -> float:
+    """Return the expected calibration error of R rows, in bins of equal width.
 
-    Args:
-        right: whether each row was answered right, (R,).
-        kinds: the kind of each row, one of `order`, (R,).
-        order: the kinds in the order to show them; a kind without rows is left out.
-        groups: of the rows, (R,); the bootstrap draws whole groups, since the rows of a sentence are not independent.
-        seed: of the bootstrap.
-
-    Returns:
-        Columns kind, rows, accuracy, low, high.
+    See Guo et al. (2017), "On calibration of modern neural networks".
     """
-    present = [kind for kind in order if (kinds == kind).any()]
-    numbers = np.array([present.index(kind) for kind in kinds], dtype=np.int64)
-    members = np.unique(groups.astype(str), return_inverse=True)[1]
-    size = int(members.max()) + 1
-    cells = members * len(present) + numbers
-    shape = (size, len(present))
-    rows = np.bincount(cells, minlength=size * len(present)).reshape(shape)  # (G, K)
-    hits = np.bincount(cells, right.astype(float), size * len(present)).reshape(shape)  # (G, K)
-    draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=DRAWS)
-    both = [(weights @ rows, weights @ hits) for weights in np.array_split(draws, 5)]
-    drawn_rows, drawn_hits = (np.concatenate(parts) for parts in zip(*both, strict=True))  # (D, K) each
-    drawn = np.where(drawn_rows > 0, drawn_hits / np.maximum(drawn_rows, 1), np.nan)
-    low, high = np.nanquantile(drawn, (0.025, 0.975), axis=0)
-    accuracy = hits.sum(0) / rows.sum(0)
-    return pd.DataFrame({"kind": present, "rows": rows.sum(0), "accuracy": accuracy, "low": low, "high": high})
-
-
-def accuracy_interval(right: Bools, groups: Strings, *, seed: int) -> tuple[float, float]:
-    """Return the 95 % interval of the accuracy, by a bootstrap over whole groups; right and groups (R,)."""
-    table = accuracy_by(right, np.full(len(right), "all", dtype=object), ["all"], groups, seed=seed)
-    return float(table["low"].iloc[0]), float(table["high"].iloc[0])
-
-
-def class_scores(labels: Ints, predicted: Ints, names: Sequence[str]) -> pd.DataFrame:
-    """Return label, rows, precision, recall and f1 of each class; a class never predicted has a precision of 0."""
-    precision, recall, f1, rows = precision_recall_fscore_support(
-        labels, predicted, labels=np.arange(len(names)), zero_division=0
-    )
-    return pd.DataFrame({"label": list(names), "rows": rows, "precision": precision, "recall": recall, "f1": f1})
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """How far confidence can be trusted (Guo et al., 2017, "On calibration of modern neural networks").
-
-    Attributes:
-        bins: columns confidence (mean in the bin), accuracy, rows; bins without rows are left out.
-        error: the expected calibration error, the mean distance of the two weighted by rows.
-    """
-
-    bins: pd.DataFrame
-    error: float
-
-
-def measure_reliability(confidence: Floats, right: Bools, bins: int = 10) -> Reliability:
-    """Compare confidence and accuracy in bins of equal width; both (R,)."""
     number = np.minimum((confidence * bins).astype(int), bins - 1)
-    table = (
-        pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": right.astype(float)})
-        .groupby("bin")
-        .agg(confidence=("confidence", "mean"), accuracy=("accuracy", "mean"), rows=("accuracy", "size"))
-        .reset_index(drop=True)
+    return float(np.abs(np.bincount(number, confidence - correct)).sum() / len(confidence))
+
+
+def by_range(values: Ints, starts: Sequence[int]) -> Kinds:
+    """Return the range of each of R whole numbers, such as "1", "2–3" or "10+", given the start of each range."""
+    names = [str(low) if high == low + 1 else f"{low}–{high - 1}" for low, high in pairwise(starts)]
+    return pd.cut(values, [*starts, np.inf], right=False, labels=[*names, f"{starts[-1]}+"])
+
+
+def by_turn(rows: Sequence[Sequence[str]]) -> Kinds:
+    """Return whether the tokens of each of R rows have a negation, a contrast, both or neither."""
+    words = [{token.lower() for token in row} for row in rows]
+    turns = [TURNS[bool(row & NEGATIONS) + 2 * bool(row & CONTRASTS)] for row in words]
+    return pd.Categorical(turns, TURNS)
+
+
+def measure_depths(spans: pd.DataFrame) -> Ints:
+    """Count the longer spans of the same sequence that contain each span: 0 for a whole sentence.
+
+    The R spans have the columns sequence (a number), start, and end (the token after the last one); counts are (R,).
+    """
+    spans = spans[["sequence", "start", "end"]].reset_index(drop=True)
+    depths = -spans.groupby(list(spans.columns)).cumcount().to_numpy(np.int64)  # equal spans do not contain each other
+    ends: dict[int, list[int]] = defaultdict(list)  # of the spans so far of each sequence, ascending
+    for row, sequence, _, end in spans.sort_values(list(spans.columns), ascending=[True, True, False]).itertuples():
+        depths[row] += len(ends[sequence]) - bisect_left(ends[sequence], end)
+        insort(ends[sequence], end)
+    return np.asarray(depths, dtype=np.int64)
+
+
+def list_confusions(predictions: pd.DataFrame, names: Sequence[str], *, most: int, examples: int) -> pd.DataFrame:
+    """Return the most frequent confusions in predictions as of add_outcomes; `names` are those of the labels.
+
+    The columns are label, predicted, rows, share (of the label's rows) and examples (the most confident ones, as one
+    text).
+    """
+    pairs = _wrong(predictions, "confidence", ascending=False).groupby(["label", "predicted"])["text"]
+    found = pd.DataFrame(
+        {"rows": pairs.size(), "examples": pairs.agg(lambda texts: " · ".join(texts.unique()[:examples]))}
     )
-    distance = (table["confidence"] - table["accuracy"]).abs()
-    return Reliability(table, float((distance * table["rows"]).sum() / table["rows"].sum()))
+    found = found.sort_values("rows", ascending=False, kind="stable").head(most).reset_index()
+    found.insert(3, "share", found["rows"] / found["label"].map(predictions["label"].value_counts()))
+    return _with_names(found, names)
 
 
-def bin_counts(values: Ints, borders: Sequence[int]) -> tuple[Strings, list[str]]:
-    """Name the range that each whole number lies in.
-
-    Args:
-        values: (R,), none smaller than the first border.
-        borders: the smallest number of each range, ascending; the last range has no end.
-
-    Returns:
-        The name of each value's range, as "1", "2–3" or "10+", (R,), and all names in order.
-    """
-    names = []
-    for begin, end in zip(borders, [*borders[1:], None], strict=True):
-        names.append(f"{begin}+" if end is None else str(begin) if end == begin + 1 else f"{begin}–{end - 1}")
-    return np.array(names, dtype=object)[np.searchsorted(borders, values, side="right") - 1], names
-
-
-def bin_shares(shares: Floats) -> tuple[Strings, list[str]]:
-    """Name the range that each share, 0 to 1, lies in; return the names, (R,), and all of them in order."""
-    names = ["none", "up to ¼", "up to ½", "more"]
-    return np.array(names, dtype=object)[np.searchsorted([0.0, 0.25, 0.5], shares, side="left")], names
-
-
-def find_turns(rows: Sequence[Sequence[str]]) -> tuple[Strings, list[str]]:
-    """Say of each row's tokens whether they hold a negation or a contrast; return the kinds, (R,), and their order."""
-    order = ["neither", "negation", "contrast", "both"]
-    found = []
-    for row in rows:
-        words = {token.lower() for token in row}
-        found.append(order[bool(words & NEGATIONS) + 2 * bool(words & CONTRASTS)])
-    return np.array(found, dtype=object), order
-
-
-def measure_depths(sequence: Ints, start: Ints, end: Ints) -> Ints:
-    """Count for each span how many other spans of its sequence hold it, (R,): 0 for a whole sentence.
-
-    Args:
-        sequence: which sequence each span lies in, (R,).
-        start: first token, (R,).
-        end: the token after the last one, (R,).
-    """
-    depths = np.zeros(len(sequence), dtype=np.int64)
-    order = np.argsort(sequence, kind="stable")
-    for inside in np.split(order, np.flatnonzero(np.diff(sequence[order])) + 1):
-        first, last = start[inside], end[inside]
-        holds = (first[:, None] <= first) & (last[:, None] >= last) & ((last - first)[:, None] > last - first)
-        depths[inside] = holds.sum(0)
-    return depths
-
-
-def list_confusions(answers: pd.DataFrame, names: Sequence[str], *, most: int, examples: int) -> list[dict[str, Any]]:
-    """Return the most frequent confusions: actual, predicted, rows, share of the actual label, example texts.
-
-    The examples are those that the model was surest of.
-    """
-    wrong = answers[~answers["right"]]
-    sizes = answers.groupby("label").size()
-    found: list[dict[str, Any]] = []
-    for number, inside in wrong.groupby(wrong["label"] * len(names) + wrong["predicted"]):
-        label, predicted = divmod(int(str(number)), len(names))
-        texts = inside.sort_values(["confidence", "row_id"], ascending=[False, True])["text"].drop_duplicates()
-        found.append(
-            {
-                "actual": names[label],
-                "predicted": names[predicted],
-                "rows": len(inside),
-                "share": len(inside) / sizes[label],
-                "examples": texts.head(examples).tolist(),
-            }
-        )
-    return sorted(found, key=lambda line: line["rows"], reverse=True)[:most]
-
-
-def list_mistakes(answers: pd.DataFrame, names: Sequence[str], *, most: int) -> list[dict[str, Any]]:
-    """Return the wrong answers that the model was surest of, each text once: text, actual, predicted, confidence."""
-    wrong = answers[~answers["right"]].sort_values(["confidence", "row_id"], ascending=[False, True])
-    return [
-        {
-            "text": row["text"],
-            "actual": names[row["label"]],
-            "predicted": names[row["predicted"]],
-            "confidence": row["confidence"],
-        }
-        for row in wrong.drop_duplicates("text").head(most).to_dict("records")
-    ]
+def list_mistakes(predictions: pd.DataFrame, names: Sequence[str], *, most: int) -> pd.DataFrame:
+    """Return the most confident wrong predictions, each text once: text, label, predicted, confidence."""
+    found = _wrong(predictions, "confidence", ascending=False).drop_duplicates("text").head(most)
+    return _with_names(found[["text", "label", "predicted", "confidence"]], names)
 
 
 def list_doubtful_labels(
-    answers: pd.DataFrame, rows: pd.DataFrame, names: Sequence[str], *, most: int
-) -> list[dict[str, Any]]:
-    """Return the labels that look wrong: the file itself gives the same words the label that the model expects.
+    predictions: pd.DataFrame, rows: pd.DataFrame, names: Sequence[str], *, most: int
+) -> pd.DataFrame:
+    """Return labels that look wrong: among all labelled `rows`, the same words have the predicted label.
 
-    Two texts have the same words where they differ in case, punctuation and blanks alone.
-
-    Args:
-        answers: of make_answers.
-        rows: every labelled row of the task: text and label.
-        names: of the labels.
-        most: how many to return, those whose label the model thinks least likely first.
-
-    Returns:
-        text, actual, expected, given (probability of the file's label), twin (the other text with the expected label).
+    Two texts have the same words where they differ only in case, punctuation and whitespace. The columns are text,
+    label, label_probability, predicted and twin (the other text); the least probable labels come first.
     """
-    keys = rows["text"].map(_words_of)
-    first = rows.assign(key=keys).drop_duplicates(["key", "label"])
-    twins = dict(zip(zip(first["key"], first["label"], strict=True), first["text"], strict=True))
-    wrong = answers[~answers["right"]].assign(key=lambda table: table["text"].map(_words_of))
-    wrong = wrong[wrong["key"] != ""].sort_values(["given", "row_id"])
-    found = [
-        {
-            "text": row["text"],
-            "actual": names[row["label"]],
-            "expected": names[row["predicted"]],
-            "given": row["given"],
-            "twin": twins[(row["key"], row["predicted"])],
-        }
-        for row in wrong.drop_duplicates("text").to_dict("records")
-        if (row["key"], row["predicted"]) in twins
-    ]
-    return found[:most]
+    twins = pd.DataFrame({"words": rows["text"].map(_words_of), "predicted": rows["label"], "twin": rows["text"]})
+    wrong = _wrong(predictions, "label_probability", ascending=True)
+    wrong = wrong.assign(words=wrong["text"].map(_words_of)).query("words != ''")
+    found = wrong.merge(twins.drop_duplicates(["words", "predicted"]), on=["words", "predicted"])
+    found = found.drop_duplicates("text").head(most)
+    return _with_names(found[["text", "label", "label_probability", "predicted", "twin"]], names)
+
+
+def _wrong(predictions: pd.DataFrame, by: str, *, ascending: bool) -> pd.DataFrame:
+    return predictions[~predictions["correct"]].sort_values([by, "row_id"], ascending=[ascending, True])
+
+
+def _with_names(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    return table.assign(**{column: [names[number] for number in table[column]] for column in ("label", "predicted")})
 
 
 def _words_of(text: str) -> str:

@@ -23,14 +23,9 @@ COMMONNESS = (1, 2, 6)  # borders of the strata by number of occurrences in othe
 
 @dataclass(frozen=True)
 class Estimate:
-    """Accuracy on the test part.
+    """Accuracy on the test part by strata, with its interval by a bootstrap over groups.
 
-    Attributes:
-        accuracy: by strata.
-        low: lower end of its confidence interval, by a bootstrap over groups.
-        high: upper end.
-        plain: without strata, which reads too high.
-        known_share: share of the test rows whose label is known.
+    `plain` is the estimate without strata, which is too high; `known_share` the share of test rows with a known label.
     """
 
     accuracy: float
@@ -57,20 +52,18 @@ def count_occurrences(sequences: Iterable[Tokens], texts: Iterable[Tokens]) -> I
     return np.array([counts[key] for key in keys], dtype=np.int64)
 
 
-def strata_of(lengths: Ints, occurrences: Ints) -> Kinds:
+def strata_of(lengths: npt.ArrayLike, occurrences: Ints) -> Kinds:
     """Return each row's stratum, by the length of its text and its occurrences in other groups; (R,)."""
     columns = len(COMMONNESS) + 1
-    codes = np.digitize(lengths, LENGTHS) * columns + np.digitize(occurrences, COMMONNESS)
+    codes = np.digitize(np.asarray(lengths), LENGTHS) * columns + np.digitize(occurrences, COMMONNESS)
     return pd.Categorical(codes, range(columns * (len(LENGTHS) + 1)))
 
 
 def estimate_accuracy(out_of_fold: pd.DataFrame, test: pd.DataFrame, *, seed: int) -> Estimate:
     """Estimate the accuracy on a test part where known rows take their label and the others are predicted.
 
-    Args:
-        out_of_fold: has the columns group, stratum and correct (whether the row was predicted correctly).
-        test: has group, stratum (of the same categories) and known (whether the label is known; it counts as correct).
-        seed: of the bootstrap.
+    The out-of-fold rows have the columns group, stratum and correct; the test rows group, stratum and known, which
+    counts as correct. The strata are categories, the same in both.
     """
     train_sums = sum_by_group(out_of_fold["group"], out_of_fold["stratum"].array, out_of_fold["correct"])
     test_sums = sum_by_group(test["group"], test["stratum"].array, test["known"])
@@ -100,8 +93,8 @@ def estimate_leaderboard(
 
     Args:
         rows: the task's table of rows: row_id, group, text, part.
-        correct: whether each out-of-fold row was predicted correctly, by row_id, (R,).
-        known: whether the label of each row of the test part is known from training, in order, (Q,).
+        correct: whether each of R out-of-fold rows was predicted correctly, by row_id.
+        known: whether the label of each of Q test rows is known from training, (Q,).
         seed: of the bootstrap.
     """
     rows = rows.assign(tokens=rows["text"].map(lambda text: tuple(text.lower().split())))
@@ -113,13 +106,10 @@ def estimate_leaderboard(
     elsewhere = count_occurrences(whole.values(), out_of_fold["tokens"])
     for group, inside in out_of_fold.groupby("group").indices.items():
         elsewhere[inside] -= count_occurrences([whole[group]], out_of_fold["tokens"].iloc[inside])
+    test_occurrences = count_occurrences(whole.values(), test["tokens"])
+    is_correct = correct[out_of_fold["row_id"]].to_numpy(bool)
     return estimate_accuracy(
-        out_of_fold.assign(
-            stratum=strata_of(out_of_fold["length"].to_numpy(), elsewhere),
-            correct=correct[out_of_fold["row_id"]].to_numpy(bool),
-        ),
-        test.assign(
-            stratum=strata_of(test["length"].to_numpy(), count_occurrences(whole.values(), test["tokens"])), known=known
-        ),
+        out_of_fold.assign(stratum=strata_of(out_of_fold["length"], elsewhere), correct=is_correct),
+        test.assign(stratum=strata_of(test["length"], test_occurrences), known=known),
         seed=seed,
     )

@@ -28,13 +28,8 @@ def decide(
 ) -> Decision:
     """Decide whether a new model scores higher than the champion on the rows that both predicted out of fold.
 
-    Args:
-        new: predictions of the new model, a table as in `unroll.evaluation.comparison`.
-        old: those of the champion; None where they are not available.
-        labels: of the classes.
-        metric: "accuracy" or "macro_f1".
-        by_id: as in shared_rows.
-        old_is_sample: the champion was trained on the sample and the new model was not, which promotes it.
+    The two tables of predictions, None where the champion's are not available, and `by_id` are as in
+    `unroll.evaluation.comparison`. With `old_is_sample` the champion alone was trained on the sample, and is replaced.
     """
     if old_is_sample:
         return Decision(True, "the champion was trained on the sample, this model was not")

@@ -20,12 +20,9 @@ BATCH_VALUES = 10_000_000  # numbers in memory at a time
 
 
 def resample(sums: Floats, rng: np.random.Generator, *, size: int | None = None) -> Floats:
-    """Return the totals over groups drawn with replacement, DRAWS times: (G, K) to (DRAWS, K).
+    """Return the totals over groups drawn with replacement, DRAWS times: sums of each group (G, K) to (DRAWS, K).
 
-    Args:
-        sums: of each of G groups.
-        rng: random numbers.
-        size: number of groups in a draw; None draws G of them.
+    A draw has `size` groups, or G of them.
     """
     groups, batch = len(sums), max(1, BATCH_VALUES // len(sums))
     totals = []
@@ -50,37 +47,26 @@ def sum_by_group(groups: pd.Series, kinds: Kinds, values: pd.Series) -> Floats:
 
 
 def accuracy_by(predictions: pd.DataFrame, kinds: Kinds, *, seed: int) -> pd.DataFrame:
-    """Return the accuracy of each kind of row with its confidence interval.
+    """Return the accuracy of each kind of row with its interval, given predictions with the columns group and correct.
 
-    Args:
-        predictions: has the columns group and correct; R rows.
-        kinds: of each row, (R,); a category without rows is left out.
-        seed: of the bootstrap.
-
-    Returns:
-        Columns kind, rows, accuracy, low and high, in the order of the categories.
+    The kinds are (R,); categories without rows are left out. The columns are kind, rows, accuracy, low and high.
     """
     kinds = kinds.remove_unused_categories()
     sums = sum_by_group(predictions["group"], kinds, predictions["correct"])
     hits, rows = np.split(sums.sum(0), 2)  # (K,)
     drawn_hits, drawn_rows = np.split(resample(sums, np.random.default_rng(seed)), 2, axis=1)
     drawn = np.divide(drawn_hits, drawn_rows, out=np.full_like(drawn_hits, np.nan), where=drawn_rows > 0)
-    low, high = interval(drawn)
-    columns = {"kind": kinds.categories, "rows": rows.astype(int), "accuracy": hits / rows, "low": low, "high": high}
-    return pd.DataFrame(columns)
+    columns = {"kind": kinds.categories, "rows": rows.astype(int), "accuracy": hits / rows}
+    return pd.DataFrame(columns | dict(zip(("low", "high"), interval(drawn), strict=True)))
 
 
 @dataclass(frozen=True)
 class Difference:
     """The accuracy of a second model less that of a first one.
 
-    Attributes:
-        accuracy: the difference.
-        low: lower end of its confidence interval, by a bootstrap over groups.
-        high: upper end.
-        p_value: of McNemar's exact test, two-sided, which takes rows as independent (Dietterich, 1998, "Approximate
-            statistical tests for comparing supervised classification learning algorithms").
-        groups: number of groups.
+    The interval is by a bootstrap over groups. The p-value is of McNemar's exact test, two-sided, which takes rows as
+    independent (Dietterich, 1998, "Approximate statistical tests for comparing supervised classification learning
+    algorithms").
     """
 
     accuracy: float

@@ -1,1 +1,1 @@
-"""Figures and one self-contained HTML page: the only importer of matplotlib and jinja2."""
+"""The report: figures and one self-contained HTML page. The only importer of matplotlib and jinja2."""

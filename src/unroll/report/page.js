@@ -1,46 +1,38 @@
-// Tables that sort by a click on a heading and filter by a word; without this script they are plain tables.
-for (const table of document.querySelectorAll("table.runs")) {
-  const body = table.tBodies[0];
-  const rows = [...body.rows];
+// Tables that sort by a click on a heading and filter by words; without this script they are plain tables.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const rows = [...table.tBodies[0].rows];
   const headings = [...table.tHead.rows[0].cells];
-  const valueOf = (row, column) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
-  const compare = (a, b) => {
-    const [x, y] = [Number(a), Number(b)];
-    const isEmpty = (text) => text === "" || text === "–";
-    if (isEmpty(a) || isEmpty(b)) return isEmpty(a) - isEmpty(b);
-    return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b) : x - y;
-  };
+  const valueOf = (row, column) => row.cells[column].textContent.trim();
+  const isNumber = (text) => text !== "" && !Number.isNaN(Number(text));
   headings.forEach((heading, column) => {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = heading.textContent;
     heading.replaceChildren(button);
     button.addEventListener("click", () => {
-      // The first click on a number shows the largest first, on a word the first of the alphabet.
-      const firstIsUp = Number.isNaN(Number(valueOf(rows[0], column)));
+      // The first click sorts numbers in descending order and words in ascending order.
       const before = heading.getAttribute("aria-sort");
-      const up = before === null ? firstIsUp : before === "descending";
+      const up = before === null ? !isNumber(valueOf(rows[0], column)) : before === "descending";
       headings.forEach((other) => other.removeAttribute("aria-sort"));
       heading.setAttribute("aria-sort", up ? "ascending" : "descending");
-      const isEmpty = (row) => ["", "–"].includes(valueOf(row, column));
-      rows.sort((a, b) => {
-        if (isEmpty(a) || isEmpty(b)) return isEmpty(a) - isEmpty(b);
-        return (up ? 1 : -1) * compare(valueOf(a, column), valueOf(b, column));
+      rows.sort((first, second) => {
+        const [a, b] = [valueOf(first, column), valueOf(second, column)];
+        if (a === "–" || b === "–") return (a === "–") - (b === "–");
+        return (up ? 1 : -1) * (isNumber(a) && isNumber(b) ? a - b : a.localeCompare(b));
       });
-      body.replaceChildren(...rows);
+      table.tBodies[0].replaceChildren(...rows);
     });
   });
 
   const filter = document.createElement("p");
-  filter.className = "filter";
   const name = `filter-${table.id}`;
-  filter.innerHTML = `<label for="${name}">Show runs with</label><input id="${name}" type="search" placeholder="LSTM, blend, a date …"><output></output>`;
+  filter.className = "filter";
+  filter.innerHTML = `<label for="${name}">Filter rows</label><input id="${name}" type="search" placeholder="LSTM, ensemble, a date …"><output></output>`;
   table.closest(".scroll").before(filter);
   const [input, output] = [filter.querySelector("input"), filter.querySelector("output")];
   input.addEventListener("input", () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
     for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
-    const shown = rows.filter((row) => !row.hidden).length;
-    output.textContent = words.length ? `${shown} of ${rows.length}` : "";
+    output.textContent = words.length ? `${rows.filter((row) => !row.hidden).length} of ${rows.length}` : "";
   });
 }

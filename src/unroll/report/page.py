@@ -1,18 +1,17 @@
-"""The report: one HTML file that needs nothing beside it, and a summary in Markdown for a pull request."""
+"""The report as one HTML file that needs nothing beside it, and a summary in Markdown for a pull request."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 import jinja2
+import pandas as pd
 
-from unroll.kaggle.ledger import Entry
 from unroll.report.style import INK, Figure
 
-# A picture in a page follows the reader's light or dark theme through a style of its own; the grey of the file on disk
-# reads on both.
+# An image in a page follows the reader's light or dark theme by a style of its own.
 THEMES = f"""<style>
 *[style*="{INK.lower()}"] {{ --ink: #55555c; }}
 @media (prefers-color-scheme: dark) {{ *[style*="{INK.lower()}"] {{ --ink: #c3c3cc; }} }}
@@ -22,110 +21,74 @@ THEMES = f"""<style>
 
 
 @dataclass(frozen=True)
-class RunRow:
-    """A line of the table of runs: out-of-fold scores, and those of the test part where its labels are known.
+class Table:
+    """A table of texts with a caption.
 
-    `kind` is "best", "cell", "ensemble" or, of a run that the workspace has moved on from, "earlier".
+    A label of the cells' index that is a string is the CSS class of its row. A sortable table can be filtered too; one
+    in the summary leaves out the rows of class "earlier" there.
     """
 
     name: str
-    kind: str
-    accuracy: float
-    macro_f1: float
-    log_loss: float
-    started: str = ""
-    run_id: str = ""
-    kaggle_score: str = ""
-    interval: tuple[float, float] | None = None
-    group_accuracy: float | None = None
-    test_accuracy: float | None = None
-    weight: float | None = None
-    best_epochs: str = ""
+    caption: str
+    cells: pd.DataFrame
+    sortable: bool = False
+    in_summary: bool = False
+
+    @property
+    def text_columns(self) -> set[str]:
+        """Return the columns with letters in them; the others are numbers, aligned to the right."""
+        return {str(name) for name in self.cells if self.cells[name].str.contains(r"[^\W\d_]").any()}
 
 
 @dataclass(frozen=True)
-class Card:
-    """One thing to see first: what it is, its value, and a line on it."""
+class Section:
+    """A part of a chapter: its name as heading, a few words, figures and tables."""
 
-    title: str
-    value: str
-    note: str
+    name: str
+    text: str
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
 
 
 @dataclass(frozen=True)
-class TaskPart:
-    """One task's part of the report.
+class Chapter:
+    """A task, or the lessons: the numbers to see first (title, value, note), facts (name, value) and sections.
 
-    The figures come in groups, each under its heading with a sentence of explanation.
+    The extra figures are not in the page; they are written as files and attached to runs.
     """
 
     name: str
     title: str
-    group_word: str
-    cards: Sequence[Card]
-    facts: Sequence[tuple[str, str]]
-    runs: Sequence[RunRow]
-    classes: Sequence[Mapping[str, Any]]
-    confusions: Sequence[Mapping[str, Any]]
-    mistakes: Sequence[Mapping[str, Any]]
-    doubtful: Sequence[Mapping[str, Any]]
-    submissions: Sequence[Entry]
-    scores: Sequence[Figure] = ()
-    errors: Sequence[Figure] = ()
-    trees: Sequence[Figure] = ()
-    readings: Sequence[Figure] = ()
-    apart: Sequence[Figure] = ()
+    cards: Sequence[tuple[str, str, str]] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    sections: Sequence[Section] = ()
+    extra_figures: Sequence[Figure] = ()
 
     @property
     def figures(self) -> list[Figure]:
-        """Return every figure, those too that stand beside their runs alone and not on the page."""
-        return [*self.scores, *self.errors, *self.trees, *self.readings, *self.apart]
+        """Return all figures."""
+        return [*(figure for section in self.sections for figure in section.figures), *self.extra_figures]
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What a cell said in one of the hello lessons: (epoch, loss, text) at the epochs where the text changed."""
-
-    cell: str
-    title: str
-    steps: Sequence[tuple[int, float, str]]
+def render_page(chapters: Sequence[Chapter], facts: Sequence[tuple[str, str]]) -> str:
+    """Return the page; the facts are what it was made from."""
+    style, script = _read("page.css"), _read("page.js")
+    return _render("page.html", autoescape=True, chapters=chapters, facts=facts, style=style, script=script)
 
 
-def render_page(tasks: Sequence[TaskPart], lessons: Sequence[Lesson], facts: Sequence[tuple[str, str]]) -> str:
-    """Return the page.
+def render_summary(chapters: Sequence[Chapter], facts: Sequence[tuple[str, str]]) -> str:
+    """Return the scores in Markdown, without figures and examples."""
+    return _render("summary.md", autoescape=False, chapters=chapters, facts=facts)
 
-    Args:
-        tasks: a part each.
-        lessons: of the hello stage.
-        facts: what the page was made from, as (name, value).
-    """
-    environment = _environment(autoescape=True)
+
+def _render(template: str, *, autoescape: bool, **values: Any) -> str:
+    environment = jinja2.Environment(
+        autoescape=autoescape,  # noqa: S701 (Markdown is not HTML)
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
     environment.filters["data_url"] = _data_url
-    values = {
-        "tasks": tasks,
-        "lessons": lessons,
-        "facts": facts,
-        "style": _read("page.css"),
-        "script": _read("page.js"),
-    }
-    return environment.from_string(_read("page.html")).render(values)
-
-
-def render_summary(tasks: Sequence[TaskPart], facts: Sequence[tuple[str, str]]) -> str:
-    """Return the same in Markdown, without figures and examples."""
-    environment = _environment(autoescape=False)
-    environment.filters["cell"] = lambda value: str(value).replace("|", "\\|")
-    return environment.from_string(_read("summary.md")).render({"tasks": tasks, "facts": facts})
-
-
-def _environment(*, autoescape: bool) -> jinja2.Environment:
-    return jinja2.Environment(
-        autoescape=autoescape,  # noqa: S701 (Markdown of our own numbers is not HTML)
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment.filters["line"] = lambda cells: " | ".join(str(cell).replace("|", "\\|") for cell in cells)
+    return environment.from_string(_read(template)).render(values)
 
 
 def _read(name: str) -> str:

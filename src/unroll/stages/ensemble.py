@@ -1,4 +1,4 @@
-"""Stage ensemble: weights found on out-of-fold probabilities, and the cells' answers mixed by them."""
+"""Stage ensemble: weights fitted on out-of-fold probabilities, and the cells' probabilities mixed by them."""
 
 import sys
 
@@ -18,43 +18,31 @@ from unroll.text.tokenizer import get_tokenizer
 def main(task_name: str) -> None:
     """Write data/ensemble/<task>/: weights.json, out_of_fold.parquet and test.parquet."""
     config, task = read_config(paths.PARAMS), load_competition(paths.competition(task_name))
-    labels = list(task.labels)
+    settings, labels = config.task[task.name], list(task.labels)
     rows = pd.read_parquet(paths.rows(task.name), columns=["row_id", "text", "label"]).set_index("row_id")
-    truth, texts = rows["label"], rows["text"].to_dict()
-    tables = {
-        part: [pd.read_parquet(paths.model(task.name, cell) / f"{part}.parquet") for cell in config.cells]
-        for part in ("out_of_fold", "test")
-    }
-    for part, models in tables.items():
-        if any(not table["row_id"].equals(models[0]["row_id"]) for table in models):
-            raise UnrollError(f"models/{task.name}: the cells answer different rows in {part}; train them again")
-    first = tables["out_of_fold"][0]
-    stacked = {part: np.stack([table[labels].to_numpy(float) for table in models]) for part, models in tables.items()}
-    sections = config.task[task.name]
-    tokenize = get_tokenizer(sections.text)
-    lengths = {
-        part: np.array([len(tokenize(texts[row_id])) for row_id in models[0]["row_id"]], dtype=np.int64)
-        for part, models in tables.items()
-    }
-    found, ensembled = ensemble_out_of_fold(
-        stacked["out_of_fold"],
-        truth[first["row_id"]].to_numpy(),
-        first["fold"].to_numpy(),
-        lengths["out_of_fold"],
-        calibrate=sections.ensemble.calibrate,
+    tokenize = get_tokenizer(settings.text)
+    keys, stacked, lengths = {}, {}, {}
+    for part in ("out_of_fold", "test"):
+        tables = [pd.read_parquet(paths.model(task.name, cell) / f"{part}.parquet") for cell in config.cells]
+        keys[part] = tables[0].drop(columns=labels)
+        if any(not table["row_id"].equals(keys[part]["row_id"]) for table in tables):
+            raise UnrollError(f"models/{task.name}: the cells predict different rows in {part}; train them again")
+        stacked[part] = np.stack([table[labels].to_numpy(float) for table in tables])  # (M, R, C)
+        texts = rows["text"].loc[keys[part]["row_id"]]
+        lengths[part] = np.array([len(tokenize(text)) for text in texts], dtype=np.int64)
+    folds = keys["out_of_fold"]["fold"].to_numpy()
+    truth = rows["label"].loc[keys["out_of_fold"]["row_id"]].to_numpy()
+    ensemble, nested = ensemble_out_of_fold(
+        stacked["out_of_fold"], truth, folds, lengths["out_of_fold"], calibrate=settings.ensemble.calibrate
     )
-    by_cell = dict(zip(config.cells, found.weights.tolist(), strict=True))
-
+    ensembled = {"out_of_fold": nested, "test": ensemble.apply(stacked["test"], lengths["test"])}
     with new_folder(paths.ensemble(task.name)) as scratch:
-        save_ensemble(scratch / "weights.json", config.cells, found, nested=first["fold"].nunique() > 1)
-        for part, probabilities in (
-            ("out_of_fold", ensembled),
-            ("test", found.apply(stacked["test"], lengths["test"])),
-        ):
-            keys = tables[part][0].drop(columns=labels)
-            keys.join(pd.DataFrame(probabilities, columns=labels)).to_parquet(scratch / f"{part}.parquet", index=False)
-    print(f"{task.name}: ensemble " + ", ".join(f"{weight:.2f} {cell}" for cell, weight in by_cell.items()), end="")
-    print(", calibrated by length" if found.calibration else "")
+        save_ensemble(scratch / "weights.json", config.cells, ensemble, nested=len(np.unique(folds)) > 1)
+        for part, probabilities in ensembled.items():
+            table = keys[part].join(pd.DataFrame(probabilities, columns=labels))
+            table.to_parquet(scratch / f"{part}.parquet", index=False)
+    weights = ", ".join(f"{weight:.2f} {cell}" for weight, cell in zip(ensemble.weights, config.cells, strict=True))
+    print(f"{task.name}: ensemble {weights}" + (", calibrated by length" if ensemble.calibration else ""))
 
 
 if __name__ == "__main__":
