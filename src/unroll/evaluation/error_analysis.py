@@ -3,7 +3,7 @@
 import re
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -52,7 +52,7 @@ def by_range(values: Ints, starts: Sequence[int]) -> Kinds:
     return pd.cut(values, [*starts, np.inf], right=False, labels=[*names, f"{starts[-1]}+"])
 
 
-def by_turn(rows: Sequence[Sequence[str]]) -> Kinds:
+def by_turn(rows: Iterable[Sequence[str]]) -> Kinds:
     """Return whether the tokens of each of R rows have a negation, a contrast, both or neither."""
     words = [{token.lower() for token in row} for row in rows]
     turns = [TURNS[bool(row & NEGATIONS) + 2 * bool(row & CONTRASTS)] for row in words]

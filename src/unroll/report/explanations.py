@@ -48,7 +48,9 @@ TOP_LABELS = 4
 
 def place_rows(results: TaskResults) -> pd.DataFrame:
     """Return the ensemble's predictions with the span of each row: sequence (a number), start, end, and its tokens."""
-    tokenize, aligner, sequences, spans = get_tokenizer(results.config.text), SpanAligner(), [], []
+    tokenize, aligner = get_tokenizer(results.config.text), SpanAligner()
+    sequences: list[list[str]] = []
+    spans = []
     for group, text in zip(results.ensembled["group"], results.ensembled["text"], strict=True):
         tokens = tokenize(text) or [UNKNOWN]
         sequence, start = aligner.place(tokens, group)
@@ -75,9 +77,9 @@ def draw_trees(results: TaskResults, placed: pd.DataFrame) -> list[Figure]:
     mistakes = wholes[~wholes["correct"]].sort_values(["confidence", "row_id"], ascending=[False, True])
     figures: list[Figure] = []
     for choice in (telling[telling["turn"] == "contrast"], telling[telling["turn"] == "negation"], mistakes):
-        for chosen in choice.head(1).itertuples():
-            name, phrases = f"{results.task.name}-tree-{len(figures)}", table[table["sequence"] == chosen.sequence]
-            figures.append(draw_tree(name, chosen.tokens, phrases, results.task.label_names))
+        for number, tokens in choice[["sequence", "tokens"]].head(1).to_numpy():
+            name, phrases = f"{results.task.name}-tree-{len(figures)}", table[table["sequence"] == number]
+            figures.append(draw_tree(name, tokens, phrases, results.task.label_names))
     return figures
 
 
