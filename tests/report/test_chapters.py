@@ -1,0 +1,140 @@
+"""The report of small tasks: parts without anything to show are left out, and the rest is there."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.support.definitions import load_task
+from unroll.core.files import write_json
+from unroll.core.settings import Config, ModelConfig
+from unroll.evaluation.comparison import join_predictions
+from unroll.evaluation.error_analysis import add_outcomes
+from unroll.models.bundle import Bundle, save_bundle
+from unroll.models.span_classifier import SpanClassifier
+from unroll.report.chapters import make_chapter, make_lessons
+from unroll.report.page import Chapter, render_page, render_summary
+from unroll.report.results import ENSEMBLE, TaskResults
+from unroll.text.vocabulary import UNKNOWN, Vocabulary
+
+VOCABULARY = Vocabulary((UNKNOWN, "a", "bad", "film", "good", "not"))
+SCORES = {"accuracy": 0.5, "macro_f1": 0.5, "log_loss": 1.0, "group_accuracy": 0.5}
+
+
+def make_results(
+    folder: Path,
+    config: Config,
+    model: ModelConfig,
+    task: str,
+    texts: list[str],
+    *,
+    folds: int = 1,
+    correct: bool = False,
+) -> TaskResults:
+    """Results of a task whose rows are the texts, each in a group of its own, with one cell."""
+    competition, settings, count = load_task(task), config.task[task], len(texts)
+    labels = np.arange(count) % len(competition.labels)
+    rows = pd.DataFrame(
+        {"row_id": range(count), "group": [str(n) for n in range(count)], "text": texts, "label": labels}
+    )
+    probabilities = np.random.default_rng(1).dirichlet(np.ones(len(competition.labels)), count)
+    if correct:
+        probabilities = np.eye(len(competition.labels))[labels] * 0.9 + 0.1 / len(competition.labels)
+    table = rows[["row_id"]].assign(fold=np.arange(count) % folds)
+    table = table.join(pd.DataFrame(probabilities, columns=list(competition.labels)))
+    predictions = add_outcomes(join_predictions(table, rows), competition.labels)
+    bundles = {"GRU": {fold: folder / f"fold-{fold}" for fold in range(folds)}}
+    for bundle in bundles["GRU"].values():
+        bundle.mkdir()
+        network = SpanClassifier("GRU", model, len(VOCABULARY), len(competition.labels))
+        description = (
+            task,
+            "GRU",
+            competition.labels,
+            competition.label_names,
+            settings.text,
+            model,
+            VOCABULARY,
+            network,
+        )
+        save_bundle(bundle, Bundle(*description))
+        write_json(bundle / "history.json", {"epochs": [{"epoch": 1, "valid_accuracy": 0.5}]})
+    details = {
+        "metric": "accuracy", "best_cell": "GRU", "best": 0.5, "ensemble": 0.5, "ensemble_weights": {"GRU": 1.0},
+        "ensemble_is_nested": False, "ensemble_sha256": "e", "leaderboard_estimate": None,
+        "models": {name: {"out_of_fold": SCORES} for name in ("GRU", ENSEMBLE)},
+    }  # fmt: skip
+    return TaskResults(
+        competition, settings, 1, rows, details, {"GRU": predictions, ENSEMBLE: predictions},
+        {"GRU": {"digest": "g", "folds": [{"best_epoch": 1}]}}, bundles, [], [], [("Rows", str(count))],
+    )  # fmt: skip
+
+
+def render(chapter: Chapter) -> str:
+    page, summary = render_page([chapter], [("Code", "x")]), render_summary([chapter], [("Code", "x")])
+    assert summary.count("## ") == 1
+    assert "| sentiment GRU (best cell) |" in summary or "| surnames GRU (best cell) |" in summary
+    return page
+
+
+def names(chapter: Chapter) -> list[str]:
+    return [section.name for section in chapter.sections]
+
+
+def test_short_rows_that_are_each_a_group(tmp_path: Path, config: Config, small_model: ModelConfig) -> None:
+    texts = [f"{word} film" for word in ("good", "bad", "not", "a") for _ in range(30)]
+    chapter = make_chapter(make_results(tmp_path, config, small_model, "sentiment", texts))
+    assert names(chapter) == ["runs", "scores", "errors"]
+    assert [figure.name for figure in chapter.figures] == [
+        "sentiment-curves", "sentiment-reliability", "sentiment-confusion-ensemble", "sentiment-kinds",
+        "sentiment-confusion-GRU",
+    ]  # fmt: skip
+    page = render(chapter)
+    assert 'id="sentiment-errors"' in page
+    assert "sentiment-trees" not in page
+
+
+def test_a_perfect_model_of_equal_texts_has_no_errors_to_show(
+    tmp_path: Path, config: Config, small_model: ModelConfig
+) -> None:
+    results = make_results(tmp_path, config, small_model, "sentiment", ["good film"] * 120, folds=2, correct=True)
+    chapter = make_chapter(results)
+    assert names(chapter) == ["runs", "scores"]
+    assert "sentiment-folds" in [figure.name for figure in chapter.figures]
+    render(chapter)
+
+
+def test_names_without_a_readable_one_and_with_some(tmp_path: Path, config: Config, small_model: ModelConfig) -> None:
+    for place, (texts, shown) in enumerate(((["Li", "Ó 'B"] * 60, False), (["Adami", "Banfi"] * 60, True))):
+        (tmp_path / str(place)).mkdir()
+        chapter = make_chapter(make_results(tmp_path / str(place), config, small_model, "surnames", texts))
+        assert ("letters" in names(chapter)) == shown
+        assert any("gates" in figure.name for figure in chapter.figures) == shown
+        render(chapter)
+
+
+def test_sentences_are_drawn_with_the_phrases_inside_them(
+    tmp_path: Path, config: Config, small_model: ModelConfig
+) -> None:
+    sentence = "a good film but not a bad film"
+    phrases = [sentence, "a good film", "good film", "good", "not a bad film", "bad film", "bad"]
+    results = make_results(tmp_path, config, small_model, "sentiment", phrases)
+    results.ensembled["group"] = "1"
+    chapter = make_chapter(results)
+    (tree,) = (section for section in chapter.sections if section.name == "trees")
+    assert [figure.title for figure in tree.figures] == [f"“{sentence}”"]
+    assert "of 7 phrases are correct" in tree.figures[0].alt
+
+
+@pytest.mark.parametrize("epochs", [1, 40])
+def test_lessons_show_the_epochs_where_the_prediction_changes(epochs: int) -> None:
+    said = [
+        {"cell": "RNN", "lesson": "step_by_step", "epoch": epoch, "loss": 1 / epoch, "text": str(epoch // 2)}
+        for epoch in range(1, epochs + 1)
+    ]
+    (section,) = make_lessons(said).sections
+    ((cell, lesson, loss, steps),) = section.tables[0].cells.to_numpy().tolist()
+    assert (cell, lesson, loss) == ("RNN", "step by step", f"{1 / epochs:.4f}")
+    expected = {1: "1 0", 40: "1 0 → 2 1 → 4 2 → 6 3 → 8 4 → 10 5 → 30 15 → 32 16 → 34 17 → 36 18 → 38 19 → 40 20"}
+    assert steps == expected[epochs]
