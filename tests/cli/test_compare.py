@@ -1,220 +1,127 @@
-"""`unroll compare`, and who becomes champion, on a small project with a real MLflow store."""
+"""`unroll compare` on the outputs of a small task and a real MLflow store."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
-from tests.support.project import Project
-from unroll.cli.compare import chance
-
-pytestmark = pytest.mark.slow
+from tests.support.command import unroll
+from tests.support.outputs import outputs_in
+from tests.tracking.conftest import empty_store, projected, projected_folder  # noqa: F401
+from unroll.tracking.projection import TaskOutputs
+from unroll.tracking.queries import PREDICTIONS, search_runs
+from unroll.tracking.runs import create_run
 
 LABELS = list("01234")
-FIND_RUNS = """
-import json, mlflow
-mlflow.set_tracking_uri("sqlite:///mlflow.db")
-runs = mlflow.search_runs(search_all_experiments=True, order_by=["attributes.start_time"], output_format="list")
-print(json.dumps({run.info.run_name: {"id": run.info.run_id, "metrics": run.data.metrics} for run in runs}))
-"""
 
 
-@pytest.fixture(scope="module")
-def runs(small_project: Project) -> dict[str, Any]:
-    """The newest run of each name."""
-    found: dict[str, Any] = json.loads(small_project.run("python", "-c", FIND_RUNS).stdout.splitlines()[-1])
-    return found
+@pytest.fixture
+def folder(projected: TaskOutputs) -> Path:  # noqa: F811
+    return projected.rows.parents[2]
 
 
-def compare(project: Project, *named: str) -> Any:
-    return json.loads(project.run("unroll", "compare", *named, "--json").stdout)
+def compare(folder: Path, *named: str) -> Any:
+    done = unroll(folder, "compare", *named, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
-def refused(project: Project, *named: str) -> str:
-    done = project.run("unroll", "compare", *named, check=False)
+def refused(folder: Path, *named: str) -> str:
+    done = unroll(folder, "compare", *named)
     assert done.returncode == 1, done.stdout
-    assert "Traceback" not in done.stderr
     return done.stderr
 
 
-def read(project: Project, cell: str) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
-    folder = project.folder / ("data/ensemble/sentiment" if cell == "ensemble" else f"models/sentiment/{cell}")
-    table = pd.read_parquet(folder / "out_of_fold.parquet")
-    rows = pd.read_parquet(project.folder / "data/rows/sentiment.parquet").set_index("row_id")
-    return table, rows["label"][table["row_id"]].to_numpy()
+def ids() -> dict[str, str]:
+    return {str(run.info.run_name): str(run.info.run_id) for run in search_runs("", "sentiment")}
 
 
-def test_two_runs_are_compared_as_their_answers_say(small_project: Project, runs: dict[str, Any]) -> None:
-    found = compare(small_project, "sentiment/LSTM", "sentiment/ensemble")
-    tables = {cell: read(small_project, cell) for cell in ("LSTM", "ensemble")}
-    truth = tables["LSTM"][1]
-    said = {cell: table[LABELS].to_numpy().argmax(1) for cell, (table, _) in tables.items()}
-    right = {cell: answer == truth for cell, answer in said.items()}
+def test_two_runs_are_compared_as_their_predictions_say(folder: Path) -> None:
+    outputs = outputs_in(folder)
+    rows = pd.read_parquet(outputs.rows).set_index("row_id")
+    tables = [pd.read_parquet(outputs.models[cell] / "out_of_fold.parquet") for cell in ("RNN", "GRU")]
+    predicted = [table[LABELS].to_numpy().argmax(1) for table in tables]
+    truth = rows["label"][tables[0]["row_id"]].to_numpy()
+    correct = [each == truth for each in predicted]
+    found = compare(folder, "sentiment/RNN", "sentiment/GRU")
     (difference,) = found["differences"]
     assert found["shared_rows"] == len(truth)
-    assert difference["rows"] == (said["LSTM"] != said["ensemble"]).sum() > 0
-    assert difference["only_first_right"] == (right["LSTM"] & ~right["ensemble"]).sum()
-    assert difference["only_second_right"] == (right["ensemble"] & ~right["LSTM"]).sum()
-    assert sum(pair["rows"] for pair in difference["answers"]) == difference["rows"]
-    assert difference["accuracy"] == pytest.approx(right["ensemble"].mean() - right["LSTM"].mean())
-    rows = pd.read_parquet(small_project.folder / "data/rows/sentiment.parquet").set_index("row_id")
-    assert difference["groups"] == rows["group"][tables["LSTM"][0]["row_id"]].nunique() > 10
+    assert difference["rows"] == (predicted[0] != predicted[1]).sum() == 1
+    assert difference["only_first_correct"] == (correct[0] & ~correct[1]).sum() == 1
+    assert difference["only_second_correct"] == 0
+    assert sum(pair["rows"] for pair in difference["predictions"]) == 1
+    assert difference["accuracy"] == pytest.approx(correct[1].mean() - correct[0].mean())
+    assert difference["groups"] == rows["group"].nunique()
     assert difference["low"] <= difference["accuracy"] <= difference["high"]
-    for run, cell in zip(found["runs"], ("LSTM", "ensemble"), strict=True):
-        assert run["run_id"] == runs[f"sentiment {cell}"]["id"]
-        assert run["scores"]["accuracy"] == pytest.approx(runs[f"sentiment {cell}"]["metrics"]["best_accuracy"])
-        assert run["scores"]["accuracy"] == pytest.approx(runs[f"sentiment {cell}"]["metrics"]["score"])
+    for run, cell, right in zip(found["runs"], ("RNN", "GRU"), correct, strict=True):
+        assert run["run_id"] == ids()[f"sentiment {cell}"]
+        assert run["scores"]["accuracy"] == pytest.approx(right.mean())
+    assert found["params"] == {"cell": ["RNN", "GRU"]}, "a parameter with the same value in all of them is left out"
 
 
-def test_a_run_has_many_names(small_project: Project, runs: dict[str, Any]) -> None:
-    expected = compare(small_project, "sentiment/RNN", "sentiment/GRU")
-    names = [f"sentiment {cell}" for cell in ("RNN", "GRU")]
-    for named in (names, [runs[name]["id"] for name in names], [runs[name]["id"][:8] for name in names]):
-        found = compare(small_project, *named)
-        for content in (found, expected):
-            for place in (*content["runs"], *content["differences"]):
-                for key in ("asked", "name", "first", "second"):
-                    place.pop(key, None)
-        assert found == expected
+def test_a_run_has_many_names(folder: Path) -> None:
+    expected = compare(folder, "sentiment/RNN", "sentiment/ensemble")
+    names = ["sentiment RNN", "sentiment ensemble"]
+    for given in (names, [ids()[name] for name in names], [ids()[name][:8] for name in names]):
+        found = compare(folder, *given)
+        assert [run["run_id"] for run in found["runs"]] == [run["run_id"] for run in expected["runs"]]
+        assert found["differences"][0]["p_value"] == expected["differences"][0]["p_value"]
 
 
-def test_it_is_told_in_words(small_project: Project) -> None:
-    out = small_project.run("unroll", "compare", "sentiment LSTM", "sentiment GRU", "sentiment ensemble").stdout
+def test_it_is_described_in_words(folder: Path) -> None:
+    out = unroll(folder, "compare", "sentiment RNN", "sentiment GRU", "sentiment ensemble").stdout
     for words in (
-        "rows that all of them answered out of fold",
-        "A and B answer ",
-        "A and C answer ",
-        "A alone is right on ",
-        "Is one better? ",
-        "McNemar's exact test, p = ",
-        "2,000 draws of ",
-        " sentences, each with all its rows",
-        "So: ",
-        "each sentence once",
+        "scores on the 24 rows that all runs predicted out of fold",
+        "A and B differ on 1 of 24 rows (4.2%): A alone is correct on 1, B alone on 0, neither on 0",
+        "A and C differ on ",
+        "McNemar's exact test, rows taken as independent: p = 1.",
+        "2,000 bootstrap draws of 8 sentences",
+        "mean by sentence",
     ):
-        assert words in out
+        assert words in out, out
     (line,) = [line for line in out.splitlines() if line.startswith("cell ")]
-    assert line.split() == ["cell", "LSTM", "GRU", "ensemble"]
-    assert "train.lr" not in out, "a setting that is the same in all of them is not shown"
-    assert "give the same answer on every row" in small_project.run(
-        "unroll", "compare", "sentiment/LSTM", "sentiment LSTM"
-    ).stdout  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("p_value", "words"),
-    [(1.0, "in 100 of 100"), (0.034, "in 3 of 100"), (0.004, "in 4 of 1,000"), (1e-9, "less than once in 1,000")],
-)
-def test_a_probability_in_words(p_value: float, words: str) -> None:
-    assert chance(p_value) == f"{words} comparisons"
-
-
-def test_runs_that_do_not_compare_are_refused(small_project: Project, runs: dict[str, Any]) -> None:
-    fold, whole = runs["sentiment LSTM fold 0"]["id"], runs["sentiment LSTM"]["id"]
-    for named, told in (
-        (["sentiment/LSTM"], "give two runs or more"),
-        (["sentiment/LSTM", "surnames/LSTM"], "surnames/LSTM is of surnames"),
-        (["sentiment/LSTM", "nobody"], "run nobody: MLflow at sqlite:///"),
-        (["sentiment/LSTM", 'it\'s "quoted"'], "knows no finished run of that id or name"),
-        (["sentiment/LSTM", fold], f"it is one fold of run {whole}, compare that one"),
-        (["moods/LSTM", "sentiment/LSTM"], "task 'moods'"),
-    ):
-        assert told in refused(small_project, *named)
-
-
-def test_runs_stay_comparable_when_the_workspace_has_moved_on(small_project: Project, tmp_path: Path) -> None:
-    named = ["surnames RNN", "surnames ensemble"]
-    before = small_project.run("unroll", "compare", *named).stdout
-    moved = Project(tmp_path / "moved")
-    ignored = shutil.ignore_patterns("models", "data", "cache")
-    shutil.copytree(small_project.folder, moved.folder, symlinks=True, ignore=ignored)
-    assert moved.run("unroll", "compare", *named).stdout == before
-    assert "surnames/RNN: has no model here; `dvc repro`" in refused(moved, "surnames/RNN", "surnames ensemble")
-
-
-LOG = """
-import sys
-from pathlib import Path
-import pandas as pd
-from unroll import tracking
-tracking.open_store(Path.cwd())
-table = pd.read_parquet("models/sentiment/LSTM/out_of_fold.parquet")
-rows = pd.read_parquet("data/rows/sentiment.parquet")
-digest = tracking.read_tags(tracking.look_up("sentiment LSTM").id)["bundle_sha256"]
-for name, changed, keep in (
-    ("other texts", rows.assign(text="other " + rows["text"]), True),
-    ("half", rows, True),
-    ("kept nothing", rows, False),
-    ("kept by nobody", rows, False),
-):
-    tags = {"task": "sentiment", "cell": "LSTM", "bundle_sha256": digest if name == "kept nothing" else "gone"}
-    with tracking.start_run("sentiment", name, tags) as run:
-        if keep:
-            run.log_predictions(table.iloc[: len(table) // 2] if name == "half" else table, changed)
-"""
-
-
-def test_only_rows_that_both_answered_are_compared(small_project: Project) -> None:
-    small_project.run("python", "-c", LOG)
-    assert "there is no row that all of them answered out of fold" in refused(
-        small_project, "sentiment/LSTM", "other texts"
+    assert line.split() == ["cell", "RNN", "GRU", "ensemble"]
+    assert "train.lr" not in out
+    assert (
+        "A and B predict the same on every row." in unroll(folder, "compare", "sentiment/RNN", "sentiment RNN").stdout
     )
-    found = compare(small_project, "half", "sentiment/GRU")
-    assert [run["rows"] for run in found["runs"]] == [found["shared_rows"], len(read(small_project, "GRU")[0])]
-    assert found["runs"][0]["rows"] < found["runs"][1]["rows"]
-    assert "accuracy on all its own rows" in small_project.run("unroll", "compare", "half", "sentiment/GRU").stdout
-    # A run from before runs kept their answers is read from the model that stands here, where that is its own.
-    old, here = compare(small_project, "kept nothing", "sentiment/GRU"), compare(
-        small_project, "sentiment/LSTM", "sentiment/GRU"
-    )  # fmt: skip
-    assert old["differences"][0]["rows"] == here["differences"][0]["rows"]
-    assert "run kept by nobody: kept no answers" in refused(small_project, "kept by nobody", "sentiment/GRU")
 
 
-FIND_CHAMPION = """
-from pathlib import Path
-from unroll import tracking
-from unroll.tracking import registry
-tracking.open_store(Path.cwd())
-found = registry.find_champion("surnames")
-tags, versions = found.tags, registry.list_versions("surnames")
-print(found.number, tags["cell"], tags["score"], tags["sample"], len(versions))
-"""
+def test_runs_that_do_not_compare_are_refused(folder: Path) -> None:
+    fold, whole = ids()["sentiment GRU fold 0"], ids()["sentiment GRU"]
+    for named, told in (
+        (["sentiment/GRU"], "found 1 runs, expected 2 to 26"),
+        (["sentiment/GRU", "surnames/GRU"], "surnames/GRU: models/surnames/GRU/out_of_fold.parquet or "),
+        (["sentiment/GRU", "nobody"], "run nobody: sqlite:///"),
+        (["sentiment/GRU", 'it\'s "quoted"'], "has no finished run with that id or name"),
+        (["sentiment/GRU", fold], f"has no predictions; compare its parent, run {whole}"),
+        (["moods/GRU", "sentiment/GRU"], "competitions/moods.yaml"),
+    ):
+        assert told in refused(folder, *named)
 
 
-def champion(project: Project) -> list[str]:
-    return project.run("python", "-c", FIND_CHAMPION).stdout.splitlines()[-1].split()
+def test_runs_stay_comparable_without_their_outputs(folder: Path) -> None:
+    names = ["sentiment RNN", "sentiment ensemble"]
+    before = unroll(folder, "compare", *names).stdout
+    for name in ("models", "data"):
+        (folder / name).rename(folder / f"no-{name}")
+    assert unroll(folder, "compare", *names).stdout == before
+    assert "is missing; `dvc repro` writes them" in refused(folder, "sentiment/RNN", "sentiment ensemble")
 
 
-def test_the_best_model_is_champion_until_a_better_one_comes(small_project: Project) -> None:
-    scores = json.loads((small_project.folder / "reports/metrics/surnames.json").read_text())
-    number, cell, score, sample, versions = champion(small_project)
-    judged = {name: model["out_of_fold"]["accuracy"] for name, model in scores["models"].items()}
-    assert (number, sample, versions) == ("1", "yes", "1")
-    assert float(score) == pytest.approx(max(judged.values()), abs=1e-6)
-    assert judged[cell] == max(judged.values())
-
-    again = small_project.run("python", "-m", "unroll.stages.evaluate", "surnames").stdout
-    assert f"surnames: the champion stays version 1 ({cell}): it is this very model" in again
-    assert champion(small_project)[4] == "1", "no second version of the same model"
-
-    before = float(score)
-    for rate, epochs in ((1e-6, 1), (0.03, 20)):  # hardly learns; learns more than two epochs could
-        small_project.set("surnames.train.lr", rate)
-        small_project.set("surnames.train.epochs", epochs)
-        out = small_project.run("dvc", "repro", "evaluate@surnames").stdout
-        (line,) = [line for line in out.splitlines() if line.startswith("surnames: the champion")]
-        number, _, score, _, versions = champion(small_project)
-        if rate == 1e-6:
-            assert line.startswith("surnames: the champion stays version 1 (")
-            assert (number, float(score), versions) == ("1", before, "2")
-        else:
-            assert line.startswith("surnames: the champion is now version 3 (")
-            assert ", no longer version 1: accuracy 0." in line
-            assert (number, versions) == ("3", "3")
-            assert float(score) > before
-        assert "out-of-fold rows of both" in line
+def test_only_rows_that_both_predicted_are_compared(folder: Path, tmp_path: Path) -> None:
+    client, file = MlflowClient(), tmp_path / PREDICTIONS.name
+    table = pd.read_parquet(client.download_artifacts(ids()["sentiment GRU"], str(PREDICTIONS)))
+    for name, changed in (("half", table.iloc[:12]), ("other texts", table.assign(text="other " + table["text"]))):
+        run_id = create_run("sentiment", name, {"task": "sentiment", "cell": "GRU"})
+        changed.to_parquet(file, index=False)
+        client.log_artifact(run_id, str(file), str(PREDICTIONS.parent))
+        client.set_terminated(run_id)
+    assert "no row was predicted out of fold by all of them" in refused(folder, "sentiment/GRU", "other texts")
+    found = compare(folder, "half", "sentiment/RNN")
+    assert [run["rows"] for run in found["runs"]] == [12, 24]
+    assert found["shared_rows"] == 12
+    assert "accuracy on all its rows" in unroll(folder, "compare", "half", "sentiment/RNN").stdout

@@ -22,16 +22,16 @@ from tests.support.command import Done, unroll
 from tests.support.definitions import load_task
 from tests.support.kaggle_service import SLUG, TOKEN, Fault, Service, serve, sign_in, zip_folder
 from tests.support.project import Project, copy_project, make_small
-from unroll import tracking
 from unroll.core import paths
 from unroll.core.files import sha256_of, sha256_of_file, write_json
 from unroll.kaggle.ledger import COLUMNS
 from unroll.stages import download, prepare, submission
+from unroll.tracking.store import open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # mlflow's own
 
 LEDGER = "reports/submissions/history.csv"
-DETAILS = paths.metrics("sentiment")
+DETAILS = paths.details("sentiment")
 
 
 class Competitor:
@@ -66,7 +66,7 @@ class Competitor:
         return list(csv.DictReader(io.StringIO(text)))
 
     def ensemble_run(self) -> dict[str, Any]:
-        tracking.open_store(Path.cwd())
+        open_store(Path.cwd())
         [found] = mlflow.search_runs(experiment_names=["sentiment"], output_format="list")
         return {"id": found.info.run_id, "metrics": found.data.metrics, "tags": found.data.tags}
 
@@ -108,11 +108,11 @@ def make_ensemble() -> None:
 
 def log_ensemble() -> None:
     """Log the ensemble's run."""
-    tracking.open_store(Path.cwd())
+    open_store(Path.cwd())
     digest = sha256_of(paths.ensemble("sentiment"))
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     mlflow.set_experiment("sentiment")
-    tags = {"outputs_sha256": digest, "bundle_sha256": digest, "git_commit": commit, "git_dirty": "no"}
+    tags = {"outputs_sha256": digest, "git_commit": commit, "git_dirty": "no"}
     with mlflow.start_run(run_name="sentiment ensemble", tags=tags):
         pass
 

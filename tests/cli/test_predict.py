@@ -9,17 +9,14 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pytest
 import torch
 
 from tests.support.command import Done, unroll
 from tests.support.definitions import load_task
 from tests.support.project import ROOT, Project
-from unroll import tracking
 from unroll.cli import predict as command
 from unroll.cli.predict import find_file, load_models, shown, signed_bar
 from unroll.core.errors import UnrollError
@@ -30,7 +27,6 @@ from unroll.models.ensemble import Calibration, Ensemble
 from unroll.models.predictor import EnsemblePredictor, explain, load_predictor
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.vocabulary import UNKNOWN, Vocabulary
-from unroll.tracking import registry
 
 WEIGHTS = {"RNN": 0.25, "GRU": 0.75}
 FOLDS = (0, 2)
@@ -390,28 +386,3 @@ def test_which_argument_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "names").unlink()
     with pytest.raises(UnrollError, match="names: cannot be read"):
         read_texts(Path("names"), ["name"])
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_the_model_in_mlflow_answers_with_the_ensembles_weights(
-    project: Project, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tracking.open_store(tmp_path)
-    folders = {cell: sorted((project.folder / "models/surnames" / cell).glob("fold-*")) for cell in WEIGHTS}
-    labels = load_task("surnames").labels
-    names = [name for name in NAMES if name.strip()]
-    with tracking.start_run("surnames", "ensemble", {}) as run:
-        address = run.log_model(folders, WEIGHTS, ROOT / "src/unroll", names[:2], labels)
-    assert address is not None
-    found = mlflow.pyfunc.load_model(address).predict(pd.DataFrame({"text": names}))
-    expected = ensemble(models["surnames"], names)
-    assert found[[f"p_{label}" for label in labels]].to_numpy() == pytest.approx(expected, abs=1e-6)
-    assert found["label"].tolist() == [labels[number] for number in expected.argmax(1)]
-    assert registry.find_logged_model("surnames", run.id) == address
-    version = registry.register("surnames", address, run.id, {"cell": "ensemble"})
-    assert (version.number, version.run_id, version.tags) == ("1", run.id, {"cell": "ensemble"})
-    assert registry.find_champion("surnames") is None
-    registry.promote("surnames", version)
-    assert registry.find_champion("surnames") == version == registry.list_versions("surnames")[0]

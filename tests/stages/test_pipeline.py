@@ -86,7 +86,7 @@ def test_out_of_fold_rows_are_those_kept_back(project: Project) -> None:
     rows = pd.read_parquet(project.folder / "data/rows/sentiment.parquet")
     table = pd.read_parquet(project.folder / "models/sentiment/GRU/out_of_fold.parquet")
     assert table["row_id"].tolist() == rows.loc[rows["fold"].isin([0, 2]), "row_id"].tolist()
-    scores = json.loads((project.folder / "reports/metrics/sentiment.json").read_text())
+    scores = json.loads((project.folder / "reports/details/sentiment.json").read_text())
     truth = rows.set_index("row_id")["label"][table["row_id"]].to_numpy()
     found = table[list("01234")].to_numpy().argmax(1)
     assert scores["models"]["GRU"]["out_of_fold"]["accuracy"] == pytest.approx((found == truth).mean())
@@ -116,7 +116,7 @@ def test_the_runs_are_in_mlflow(project: Project) -> None:
             assert "best_accuracy" in run["metrics"]
             assert set(run["artifacts"]) == {f"figures/{figure}" for figure in run["figures"]}
             continue
-        assert run["tags"]["dvc_stage"].startswith("train@")
+        assert run["tags"]["dvc_stage"].partition("@")[0] in {"train", "evaluate"}
         assert re.fullmatch(r"[0-9a-f]{64}", run["tags"]["corpus_sha256"])
         assert "best_accuracy" in run["metrics"]
         assert run["params"]["cell"] in CELLS
@@ -126,7 +126,7 @@ def test_the_runs_are_in_mlflow(project: Project) -> None:
         else:
             assert run["dataset"]
             assert run["digest"]
-            assert re.fullmatch(r"[0-9a-f]{64}", run["tags"]["bundle_sha256"])
+            assert re.fullmatch(r"[0-9a-f]{64}", run["tags"]["outputs_sha256"])
             assert {"figures/" + name for name in run["figures"]} == set(run["artifacts"])
 
 
@@ -227,16 +227,16 @@ def test_metrics_and_plots_are_declared_for_dvc(project: Project) -> None:
 
 def test_the_logged_model_answers_for_raw_text(project: Project, tmp_path: Path) -> None:
     found = project.run("python", "-c", FIND_MODEL).stdout.splitlines()[-1]
-    (tmp_path / "in.csv").write_text("text\na thin plot but never dull\nzzz\n")
+    (tmp_path / "in.json").write_text('{"inputs": ["a thin plot but never dull", "zzz"]}')
     project.run(
-        "mlflow", "models", "predict", "-m", found, "-i", str(tmp_path / "in.csv"), "-t", "csv", "-o",
+        "mlflow", "models", "predict", "-m", found, "-i", str(tmp_path / "in.json"), "-t", "json", "-o",
         str(tmp_path / "out.json"), "--env-manager", "local", MLFLOW_TRACKING_URI="sqlite:///mlflow.db",
     )  # fmt: skip
     answers = json.loads((tmp_path / "out.json").read_text())["predictions"]
     assert len(answers) == 2
     for answer in answers:
-        assert sum(answer[f"p_{label}"] for label in range(5)) == pytest.approx(1, abs=1e-5)
-        assert answer[f"p_{answer['label']}"] == pytest.approx(answer["probability"])
+        assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert answer["probabilities"][answer["label"]] == pytest.approx(answer["probability"])
 
 
 FIND_MODEL = """
@@ -302,6 +302,6 @@ def test_an_experiment_is_tagged_in_mlflow(restored: Project) -> None:
     tagged = [run for run in found["runs"] if run["tags"].get("dvc_experiment") == "faster"]
     assert [run["name"] for run in tagged if run["params"]["cell"] == "ensemble"] == ["sentiment ensemble (faster)"]
     tagged = [run for run in tagged if run["params"]["cell"] != "ensemble"]
-    assert {run["params"]["lr"] if "fold" in run["tags"] else run["params"]["train.lr"] for run in tagged} == {"0.01"}
+    assert {run["params"]["train.lr"] for run in tagged} == {"0.01"}
     difference = restored.run("dvc", "metrics", "diff", "--json").stdout
     assert "reports/metrics/sentiment.json" in json.loads(difference)

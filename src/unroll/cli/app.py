@@ -8,7 +8,10 @@ from typer.core import TyperCommand
 
 from unroll.cli.doctor import doctor
 from unroll.cli.predict import predict
+from unroll.cli.serve import serve
+from unroll.cli.track import track
 from unroll.cli.tune import tune
+from unroll.cli.ui import ui
 from unroll.core import paths
 from unroll.core.errors import UnrollError, run_program
 from unroll.core.files import read_json
@@ -136,15 +139,15 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            help="Two or more: an MLflow run id or its beginning, a run name (the newest of it), or task/cell, as in "
-            "sentiment/LSTM or sentiment/ensemble, for the model that stands here."
+            help="Two or more: an MLflow run id or its prefix, a run name (the newest with it), or task/cell, as in "
+            "sentiment/LSTM or sentiment/ensemble, for the model in the workspace."
         ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Put runs side by side: scores, where their answers differ, and whether that is more than chance.
+    """Compare runs: scores, where their predictions differ, and whether the difference is significant.
 
-    The first run is compared with each of the others, on the rows that all of them answered out of fold.
+    The first run is compared with each of the others, on the rows that all of them predicted out of fold.
 
     Example: unroll compare sentiment/LSTM sentiment/ensemble
     """
@@ -153,39 +156,7 @@ def compare(
     compare(runs, as_json=json)
 
 
-@app.command(cls=ProjectCommand)
-def serve(
-    task: Annotated[str | None, typer.Argument(help="Whose model; the first task's where it is left out.")] = None,
-    version: Annotated[int | None, typer.Option("--version", min=1, help="This one, not the champion.")] = None,
-    host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Likewise.")] = 5001,
-) -> None:
-    """Answer requests with a task's champion, behind MLflow's own scoring server, until interrupted.
-
-    The request and the answer: docs/serving.md.
-
-    Example: unroll serve surnames --port 5001
-    """
-    from unroll.cli.serve import serve
-
-    serve(task, version=version, host=host, port=port)
-
-
-@app.command(cls=ProjectCommand)
-def ui(
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where to listen, on this machine.")] = 5000,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it, on a desktop.")] = True,
-) -> None:
-    """Show MLflow's pages, opened where the runs of each task are compared, until interrupted.
-
-    Example: unroll ui --port 5000
-    """
-    from unroll.cli.ui import ui
-
-    ui(port=port, browser=browser)
-
-
-for command in (doctor, predict, tune):
+for command in (doctor, predict, serve, track, tune, ui):
     app.command(cls=ProjectCommand)(command)
 
 

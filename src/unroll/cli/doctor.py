@@ -161,11 +161,11 @@ def check_torch() -> Check:
 
 def check_store() -> Check:
     """Check that the MLflow store opens; a server that is away is no failure, since training goes on without."""
-    from unroll import tracking
+    from unroll.tracking.store import open_store, tracking_uri
 
-    uri = tracking.tracking_uri(Path.cwd())
+    uri = tracking_uri(Path.cwd())
     try:
-        tracking.open_store(Path.cwd())
+        open_store(Path.cwd())
     except UnrollError as error:
         state: Literal["warn", "fail"] = "warn" if uri.startswith("http") else "fail"
         return Check("MLflow store", state, str(error), "correct MLFLOW_TRACKING_URI or unset it")

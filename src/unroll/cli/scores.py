@@ -6,7 +6,6 @@ from pathlib import Path
 
 import typer
 
-from unroll import tracking
 from unroll.cli.submit import log_scores, submission_lock
 from unroll.core import paths
 from unroll.core.errors import UnrollError
@@ -16,6 +15,7 @@ from unroll.kaggle import competitions
 from unroll.kaggle.client import connect
 from unroll.kaggle.ledger import COMPLETE, PENDING, Entry, read_ledger
 from unroll.kaggle.submissions import refresh
+from unroll.tracking.store import open_store
 
 
 def scores(task_name: str | None, *, as_json: bool) -> None:
@@ -29,7 +29,7 @@ def scores(task_name: str | None, *, as_json: bool) -> None:
         entries = [entry for entry in read_ledger(paths.LEDGER) if wanted in (None, entry.task)]
         pending = {entry.competition for entry in entries if entry.status == PENDING}
         if pending or any(entry.status == COMPLETE and entry.mlflow_has_score != "yes" for entry in entries):
-            tracking.open_store(Path.cwd())
+            open_store(Path.cwd())
         if pending:
             client = connect()
             listed = {slug: competitions.list_submissions(client, slug) for slug in sorted(pending)}

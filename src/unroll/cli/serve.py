@@ -1,58 +1,57 @@
-"""`unroll serve`: the champion of a task behind MLflow's own scoring server."""
+"""`unroll serve`: short for `mlflow models serve -m models:/<task>@champion --env-manager local`."""
 
 import json
-import os
-import sys
+import tempfile
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from unroll import tracking
-from unroll.cli.servers import run_server
+from unroll.cli.servers import run_mlflow
+from unroll.cli.track import open_tracked
 from unroll.core import paths
 from unroll.core.errors import UnrollError
 from unroll.core.params import read_config
 from unroll.data.competition import load_competition
-from unroll.tracking import registry
 
 EXAMPLES = {"sentiment": "a thin plot , but never dull", "surnames": "Nakamura"}
 
 
-def serve(task_name: str | None, *, version: int | None, host: str, port: int) -> None:
-    """Serve a task's champion, or a version of it, until interrupted.
+def serve(
+    task: Annotated[str | None, typer.Argument(help="Whose model; default: the first task's.")] = None,
+    version: Annotated[int | None, typer.Option("--version", min=1, help="This one, not the champion.")] = None,
+    host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Likewise.")] = 5001,
+) -> None:
+    """Serve a task's champion with MLflow's scoring server until interrupted; docs/serving.md describes requests.
 
-    Args:
-        task_name: whose model; None takes the first task of params.yaml.
-        version: which one; None serves the champion.
-        host: where to listen.
-        port: likewise.
-
-    Raises:
-        UnrollError: there is no such model, or the port is taken.
+    Example: unroll serve surnames --port 5001
     """
-    task = load_competition(paths.competition(task_name or read_config(paths.PARAMS).tasks[0]))
-    tracking.open_store(Path.cwd())
-    found = registry.find_champion(task.name)
-    if version is not None:
-        versions = registry.list_versions(task.name)
-        found = next((each for each in versions if each.number == str(version)), None)
-        if found is None:
-            numbers = ", ".join(each.number for each in versions) or "none"
-            raise UnrollError(f"--version {version}: {task.name} has no such version; there are {numbers}")
+    from unroll.tracking.queries import download_model, find_champion, list_versions
+    from unroll.tracking.store import tracking_uri
+
+    competition = load_competition(paths.competition(task or read_config(paths.PARAMS).tasks[0]))
+    name = competition.name
+    open_tracked(name)
+    versions = {str(each.version): each for each in list_versions(name)}
+    found = find_champion(name) if version is None else versions.get(str(version))
+    if found is None and version is not None:
+        raise UnrollError(f"--version {version}: found no such version of {name}, expected {', '.join(versions)}")
     if found is None:
-        raise UnrollError(f"{task.name}: MLflow's registry has no champion; `dvc repro` trains models and names one")
+        raise UnrollError(f"{name}: MLflow's registry has no champion; `dvc repro` trains models and sets it")
     address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
-    body = json.dumps({"dataframe_records": [{"text": EXAMPLES.get(task.name, task.title)}]})
+    body = json.dumps({"inputs": [EXAMPLES.get(name, competition.title)]})
 
     def announce() -> None:
-        score = (
-            f", {found.tags['metric']} {float(found.tags['score']):.4f} out of fold" if "score" in found.tags else ""
-        )
-        typer.echo(f"{task.name}: version {found.number} ({found.tags.get('cell', 'model')}{score}) at {address}")
-        typer.echo(f"health   curl {address}/health")
-        typer.echo(f"ask      curl {address}/invocations -H 'Content-Type: application/json' -d '{body}'")
+        tags = found.tags
+        score = f", {tags['metric']} {float(tags['score']):.4f} out of fold" if "score" in tags else ""
+        typer.echo(f"{name}: version {found.version} ({tags.get('cell', 'model')}{score}) at {address}")
+        typer.echo(f"curl {address}/invocations -H 'Content-Type: application/json' -d '{body}'")
 
-    door = Path(tracking.__file__).with_name("door.py")
-    command = [sys.executable, "-P", str(door), found.model, "--host", host, "--port", str(port)]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking.tracking_uri(Path.cwd())}
-    run_server(command, environment, host=host, port=port, health="/health", announce=announce)
+    variables = {
+        "MLFLOW_TRACKING_URI": tracking_uri(Path.cwd()), "MLFLOW_LOGGING_LEVEL": "ERROR", "UVICORN_LOG_LEVEL": "warning"
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:  # a copy, because MLflow cannot load from a path with "%" in it
+        model = download_model(found, Path(folder))
+        arguments = ["models", "serve", "-m", str(model), "--env-manager", "local", "--workers", "1"]
+        run_mlflow(arguments, variables, host=host, port=port, announce=announce)

@@ -9,7 +9,6 @@ from pathlib import Path
 import filelock
 import typer
 
-from unroll import tracking
 from unroll.core import paths
 from unroll.core.errors import UnrollError, warn
 from unroll.core.files import describe_files, read_json, sha256_of, sha256_of_file
@@ -21,6 +20,9 @@ from unroll.kaggle.competitions import left_today, list_submissions
 from unroll.kaggle.downloads import SOURCE_RECORD
 from unroll.kaggle.ledger import COMPLETE, FAILED, PENDING, Entry, has_mark, put_entry, read_ledger
 from unroll.kaggle.submissions import record, send, wait_for_score
+from unroll.tracking import queries
+from unroll.tracking.runs import workspace_tags
+from unroll.tracking.store import open_store
 
 LONGEST_MESSAGE = 200  # characters
 
@@ -45,7 +47,7 @@ def submit(task_name: str, message: str, *, yes: bool, force: bool, wait: float)
     task = load_competition(paths.competition(task_name))
     file = paths.submission(task_name)
     with submission_lock():
-        tracking.open_store(Path.cwd())
+        open_store(Path.cwd())
         draft, shown = preflight(task, message)
         known = [entry for entry in read_ledger(paths.LEDGER) if entry.file_sha256 == draft.file_sha256]
         if not force and any(entry.task == task_name and entry.status != FAILED for entry in known):
@@ -111,9 +113,9 @@ def preflight(task: Competition, message: str) -> tuple[Entry, dict[str, str]]:
         raise UnrollError(f"{file}: is not the file that the pipeline wrote; `dvc repro` writes it again")
     if info["ensemble"] != sha256_of(paths.ensemble(task.name)):
         raise UnrollError(f"{file}: older than the current models; `dvc repro` writes it again")
-    scores = read_json(paths.metrics(task.name))
+    scores = read_json(paths.details(task.name))
     if scores.get("ensemble_sha256") != info["ensemble"]:
-        raise UnrollError(f"{paths.metrics(task.name)}: the scores of other models; `dvc repro` writes them again")
+        raise UnrollError(f"{paths.details(task.name)}: the scores of other models; `dvc repro` writes them again")
     labels = check_submission(task, file, read_sample_submission(task, paths.raw(task.name)))
     source = read_json(paths.raw(task.name) / SOURCE_RECORD)
     is_sample = source["files"] == describe_files(paths.SAMPLE / task.folder, but=SOURCE_RECORD)
@@ -122,8 +124,8 @@ def preflight(task: Competition, message: str) -> tuple[Entry, dict[str, str]]:
             f"{file}: made from the sample in {source['origin']}, not from the competition's files; run "
             "`make repro SOURCE=kaggle` or `make repro DATA=<folder>`"
         )
-    run_id = tracking.find_run(task.name, info["ensemble"])
-    tags = tracking.read_tags(run_id) if run_id else tracking.workspace_tags()
+    run_id = queries.find_run(task.name, info["ensemble"])
+    tags = queries.get_run(run_id).tags if run_id else workspace_tags()
     draft = Entry(
         task=task.name,
         competition=task.competition,
@@ -179,7 +181,7 @@ def log_scores(entry: Entry) -> Entry:
         "dvc_lock_sha256": entry.dvc_lock_sha256,
     }
     try:
-        tracking.add_to_run(entry.mlflow_run, {name: float(text) for name, text in scores.items() if text}, tags)
+        queries.add_to_run(entry.mlflow_run, {name: float(text) for name, text in scores.items() if text}, tags)
     except UnrollError as error:
         warn(f"{error}; the score is in {paths.LEDGER}, `unroll scores` tries again")
         return entry

@@ -29,7 +29,9 @@ def tune(
 
     Example: unroll tune sentiment --trials 50
     """
-    from unroll import tracking
+    from unroll.tracking.live import LiveRun
+    from unroll.tracking.runs import PARENT, workspace_tags
+    from unroll.tracking.store import open_store, tracking_uri
     from unroll.training.cross_validation import load_training_data
     from unroll.tuning.sweep import Resources, run_sweep
 
@@ -40,20 +42,25 @@ def tune(
     if not folder.is_dir():
         raise UnrollError(f"{folder}: no such folder; `dvc repro tokenize@{task}` makes it")
     data = load_training_data(folder)
-    tracking.open_store(Path.cwd())
-    tags = {"task": task, "cell": sections.tune.cell, "corpus_sha256": data.digest, **tracking.workspace_tags()}
-    with tracking.start_run(task, f"{task} sweep", {**tags, "sweep": "yes"}) as run:
-        run.log_params({"seed": config.seed, "trials": trials, **sections.tune.model_dump()})
+    open_store(Path.cwd())
+    tags = {"task": task, "cell": sections.tune.cell, "corpus_sha256": data.digest, **workspace_tags()}
+    run, status = LiveRun(Path.cwd()), "KILLED"
+    params = {"seed": config.seed, "trials": trials, **sections.tune.model_dump()}
+    run.begin(task, f"{task} sweep", {**tags, "sweep": "yes"}, params)
+    try:
         best = run_sweep(
             competition, data, sections, seed=config.seed, trials=trials, cache=paths.SWEEP_CACHE,
             resources=Resources(address, cpus, gpus),
             mlflow={
-                "tracking_uri": tracking.tracking_uri(Path.cwd()), "experiment_name": task,
-                "tags": {**tags, "fold": str(sections.tune.fold), "mlflow.parentRunId": run.id},
+                "tracking_uri": tracking_uri(Path.cwd()), "experiment_name": task,
+                "tags": {**tags, "fold": str(sections.tune.fold), PARENT: run.id or ""},
             },
         )  # fmt: skip
-        run.log_scores({competition.metric: best.score})
-        run.set_tags({f"best.{path}": str(value) for path, value in best.values.items()})
+        values = {f"best.{path}": str(value) for path, value in best.values.items()}
+        run.log(metrics={f"best_{competition.metric}": best.score}, tags=values)
+        status = "FINISHED"
+    finally:
+        run.end(status)
     if best.finished < trials:
         raise UnrollError(f"{best.finished} of {trials} trials are finished; run the same command again to continue")
     typer.echo(f"best of {best.finished} trials: {competition.metric} {best.score:.4f} on fold {sections.tune.fold}")

@@ -20,7 +20,7 @@ from unroll.report.results import DIGEST, ENSEMBLE, TaskResults
 from unroll.report.style import Figure
 from unroll.text.tokenizer import get_tokenizer
 from unroll.text.vocabulary import UNKNOWN_ID
-from unroll.tracking import RunInfo
+from unroll.tracking.queries import RunInfo
 
 EXAMPLES = 10  # lines of a table of examples
 STEPS = 12  # of a lesson

@@ -10,10 +10,10 @@ import pandas as pd
 from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.kaggle.ledger import Entry
-from unroll.tracking import RunInfo
+from unroll.tracking.queries import RunInfo
 
 ENSEMBLE = "ensemble"
-DIGEST = "bundle_sha256"  # tag of a run: the sha256 of its outputs
+DIGEST = "outputs_sha256"  # tag of a run: the sha256 of its outputs
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from unroll import tracking
 from unroll.core import paths
 from unroll.core.errors import run_program
 from unroll.core.files import new_file, new_folder, read_json, sha256_of_file
@@ -18,6 +17,9 @@ from unroll.kaggle import ledger
 from unroll.report.chapters import make_chapter, make_lessons
 from unroll.report.page import render_page, render_summary
 from unroll.report.results import ENSEMBLE, TaskResults
+from unroll.tracking import queries
+from unroll.tracking.runs import workspace_tags
+from unroll.tracking.store import open_store
 
 MOST_RUNS = 100
 
@@ -25,7 +27,7 @@ MOST_RUNS = 100
 def main() -> None:
     """Write reports/index.html, reports/summary.md and reports/figures/."""
     config = read_config(paths.PARAMS)
-    tracking.open_store(Path.cwd())
+    open_store(Path.cwd())
     tasks = [read_results(config, name) for name in config.tasks]
     chapters = [make_chapter(results) for results in tasks]
     with new_folder(paths.FIGURES) as scratch:
@@ -34,10 +36,10 @@ def main() -> None:
     for results in tasks:
         for model, run in results.find_runs().items():
             names = [f"{results.task.name}-{shown}.svg" for shown in ("curves", f"confusion-{model}")]
-            tracking.attach_files(run.id, "figures", [paths.FIGURES / name for name in names])
+            queries.attach_figures(run.id, [paths.FIGURES / name for name in names])
     chapters.append(make_lessons(read_json(paths.HELLO)["said"]))
-    tags = tracking.workspace_tags()
-    commit = tags["git_commit"][:12] or "no git commit"
+    tags = workspace_tags()
+    commit = tags["git_commit"][:12]
     facts = [
         ("Code", f"{commit}, with changes" if tags["git_dirty"] == "yes" else commit),
         ("Settings", f"params.yaml {sha256_of_file(paths.PARAMS)[:12]}, profile {config.profile}, seed {config.seed}"),
@@ -68,11 +70,11 @@ def read_results(config: Config, name: str) -> TaskResults:
         config=config.task[name],
         seed=config.seed,
         training=training,
-        details=read_json(paths.metrics(name)),
+        details=read_json(paths.details(name)),
         predictions=predictions,
-        models={cell: read_json(folder / "scores.json") for cell, folder in folders.items()},
+        models={cell: read_json(folder / "run.json") for cell, folder in folders.items()},
         bundles={cell: {fold: folder / f"fold-{fold}" for fold in split.run_folds} for cell, folder in folders.items()},
-        runs=tracking.list_runs(name, MOST_RUNS),
+        runs=queries.list_runs(name, MOST_RUNS),
         submissions=[entry for entry in ledger.read_ledger(paths.LEDGER) if entry.task == name],
         facts=[
             ("Data", f"{read_json(source)['origin']}; sha256 of its source.json {sha256_of_file(source)[:12]}"),

@@ -1,19 +1,23 @@
-"""How MLflow's own pages show a task's runs: which columns come first, in which order, and the charts beside them.
+"""How MLflow's pages show a task's runs: columns, order and charts.
 
-MLflow keeps a view that someone shares as a tag of the experiment, and a link names it. One such view is written here,
-in the words of the pages' own source (their state of the runs page; MLflow 3).
+MLflow saves a shared view as a tag of the experiment, in the form of its pages' own state (MLflow 3).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 from urllib.parse import urlencode
 
 import mlflow
 
-WHOLE = "tags.fold IS NULL"  # the search that leaves out the runs of single folds
-COMPARED, FOLDS = "unroll", "unroll-folds"  # the views' names
+from unroll.tracking.queries import search_runs
+
+MODELS = "tags.fold IS NULL"  # the filter that leaves out the runs of single folds
+VIEWS = (  # key, filter, mode and title
+    ("unroll", MODELS, "CHART", "runs compared"),
+    ("unroll-folds", "", "TABLE", "table with folds"),
+)
 COLUMNS = (
     "params.`cell`", "params.`fold`", "metrics.`score`", "metrics.`best_accuracy`", "metrics.`best_macro_f1`",
     "metrics.`best_log_loss`", "metrics.`best_epoch`", "tags.`task`",
@@ -26,39 +30,34 @@ CURVES = {
     "loss": "Training loss",
 }  # fmt: skip
 
-# Okabe and Ito's, which colour-blind readers can tell apart; MLflow's own choice gives two runs the same one by chance.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
-COLOUR_TAG = "mlflow.runColor"
+# Okabe and Ito's palette for color-blind readers; MLflow's own choice can give two runs the same color.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+COLOR_TAG = "mlflow.runColor"
 
 
-def arrange_runs(experiments: Mapping[str, str]) -> None:
-    """Write the views of each experiment, given their ids by name, and give each whole run a colour that it keeps."""
-    client = mlflow.MlflowClient()
-    views = {COMPARED: _state(WHOLE), FOLDS: _state("")}
-    for number in experiments.values():
-        for key, state in views.items():
-            client.set_experiment_tag(number, f"mlflow.sharedViewState.{key}", json.dumps(state))
-        whole = mlflow.search_runs([number], WHOLE, order_by=["attributes.start_time"], output_format="list")
-        for run, colour in zip(whole, cycle(COLOURS), strict=False):
-            if COLOUR_TAG not in run.data.tags:
-                client.set_tag(run.info.run_id, COLOUR_TAG, colour)
+def arrange_runs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Save the views of each experiment that exists, and color its runs of models; return titles and links.
 
-
-def find_experiments(names: list[str]) -> dict[str, str]:
-    """Return the ids of the experiments that there are, by name."""
-    found = {name: mlflow.get_experiment_by_name(name) for name in names}
-    return {name: str(each.experiment_id) for name, each in found.items() if each is not None}
-
-
-def link_to(experiment: str, view: str) -> str:
-    """Return the address of a view below the server's own: COMPARED is charts of whole runs, FOLDS a table of all."""
-    mode = "CHART" if view == COMPARED else "TABLE"
-    asked = {"compareRunsMode": mode, "viewStateShareKey": view, "workflowType": "machine_learning"}
-    return f"/#/experiments/{experiment}/runs?{urlencode(asked)}"
+    The links go below the server's address: charts of the models' runs, and a table of all runs.
+    """
+    client, links = mlflow.MlflowClient(), []
+    for name in names:
+        experiment = mlflow.get_experiment_by_name(name)
+        if experiment is None:
+            continue
+        number = experiment.experiment_id
+        for key, search, mode, title in VIEWS:
+            client.set_experiment_tag(number, f"mlflow.sharedViewState.{key}", json.dumps(_state(search)))
+            query = {"compareRunsMode": mode, "viewStateShareKey": key, "workflowType": "machine_learning"}
+            links.append((f"{name}: {title}", f"/#/experiments/{number}/runs?{urlencode(query)}"))
+        for run, color in zip(reversed(search_runs(MODELS, name)), cycle(COLORS), strict=False):
+            if COLOR_TAG not in run.data.tags:
+                client.set_tag(run.info.run_id, COLOR_TAG, color)
+    return links
 
 
 def _state(search: str) -> dict[str, Any]:
-    """Return a view of the runs that a search in MLflow's language finds."""
+    """Return a view of the runs that a filter selects."""
     charts = [_chart("BAR", key, title, "scores") for key, title in BARS.items()]
     charts += [_chart("LINE", key, title, "curves") for key, title in CURVES.items()]
     sections = [("curves", "Learning curves"), ("scores", "Scores")]

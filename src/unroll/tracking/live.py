@@ -1,0 +1,128 @@
+"""Runs logged while training goes on. A store that fails costs one warning; what it lacks is projected afterwards."""
+
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from unroll.core.errors import UnrollError, warn
+from unroll.tracking.runs import OUTPUTS, create_run, fold_tags, log_to_run, logged_epochs, name_run, score_metrics
+from unroll.tracking.store import open_store, store_errors
+from unroll.training.history import EpochRecord
+
+
+@dataclass
+class LiveRun:
+    """A run that is written to as long as the store works; it may be pickled before it begins.
+
+    Attributes:
+        root: the project's folder.
+        marker: file that exists once the store has failed: of all processes that share it one warns, and none tries
+            to begin a run.
+        id: of the run; None before it begins and after the store has failed.
+        epochs: those that the run had when it was continued.
+    """
+
+    root: Path
+    marker: Path = field(default_factory=lambda: Path(tempfile.gettempdir(), f"unroll-{uuid.uuid4().hex}.failed"))
+    id: str | None = None
+    epochs: set[int] = field(default_factory=set)
+
+    def begin(
+        self, experiment: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any], run_id: str | None = None
+    ) -> None:
+        """Continue the run with the id, or create one if the store does not have it."""
+        self.id, self.epochs = None, set()
+        if self.marker.exists():
+            return
+        with self._attempt():
+            open_store(self.root)
+            if run_id is not None and _is_active(run_id):
+                MlflowClient().update_run(run_id, status="RUNNING")
+                self.epochs = logged_epochs(run_id)
+            else:
+                run_id = create_run(experiment, name, tags)
+                log_to_run(run_id, params=params)
+            self.id = run_id
+
+    def log(self, **values: Any) -> None:
+        """Log what `log_to_run` takes."""
+        if self.id is not None:
+            with self._attempt():
+                log_to_run(self.id, **values)
+
+    def end(self, status: str = "FINISHED") -> None:
+        """Set the final status."""
+        if self.id is not None:
+            with self._attempt():
+                MlflowClient().set_terminated(self.id, status)
+
+    @contextmanager
+    def _attempt(self) -> Iterator[None]:
+        try:
+            with store_errors():
+                yield
+        except UnrollError as error:
+            self.id = None
+            try:
+                self.marker.touch(exist_ok=False)
+            except FileExistsError:
+                return
+            warn(f"{error}; training goes on, and `unroll track` logs what is missing")
+
+
+@dataclass
+class LiveFold:
+    """Logs each fold as a run of its own; `project_task` puts it below its cell's run later.
+
+    Attributes:
+        root: the project's folder.
+        task: its name, which is the experiment's.
+        metric: the task's.
+        params: as in run.json.
+        corpus_sha256: likewise.
+        tags: what `workspace_tags` returned in the stage.
+    """
+
+    root: Path
+    task: str
+    metric: str
+    params: Mapping[str, Any]
+    corpus_sha256: str
+    tags: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        self.run = LiveRun(self.root)
+
+    def begin(self, cell: str, fold: int, run_id: str | None) -> str | None:
+        """Continue the fold's run, or create one; return its id."""
+        tags = {**self.tags, **fold_tags(self.task, cell, fold, self.corpus_sha256, self.params)}
+        params = {**self.params, "cell": cell, "fold": fold}
+        self.run.begin(self.task, name_run(self.task, cell, "fold", fold), tags, params, run_id)
+        return self.run.id or run_id
+
+    def epoch(self, record: EpochRecord, spans_per_second: float | None) -> None:
+        """Log an epoch, if the run does not have it."""
+        if record.epoch not in self.run.epochs:
+            metrics = {**asdict(record), **({"spans_per_second": spans_per_second} if spans_per_second else {})}
+            self.run.log(epoch=metrics.pop("epoch"), metrics=metrics)
+
+    def end(self, digest: str, scores: Mapping[str, float]) -> None:
+        """Log the final scores and the digest of the fold's weights."""
+        self.run.log(metrics=score_metrics(scores, self.metric), tags={OUTPUTS: digest})
+        self.run.end()
+
+
+def _is_active(run_id: str) -> bool:
+    try:
+        return str(MlflowClient().get_run(run_id).info.lifecycle_stage) == "active"
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
