@@ -1,5 +1,7 @@
 """The report of small tasks: parts without anything to show are left out, and the rest is there."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,14 @@ from unroll.core.files import write_json
 from unroll.core.settings import Config, ModelConfig
 from unroll.evaluation.comparison import join_predictions
 from unroll.evaluation.error_analysis import add_outcomes
+from unroll.kaggle.ledger import Entry
 from unroll.models.bundle import Bundle, save_bundle
 from unroll.models.span_classifier import SpanClassifier
 from unroll.report.chapters import make_chapter, make_lessons
 from unroll.report.page import Chapter, render_page, render_summary
-from unroll.report.results import ENSEMBLE, TaskResults
+from unroll.report.results import DIGEST, ENSEMBLE, TaskResults
 from unroll.text.vocabulary import UNKNOWN, Vocabulary
+from unroll.tracking import RunInfo
 
 VOCABULARY = Vocabulary((UNKNOWN, "a", "bad", "film", "good", "not"))
 SCORES = {"accuracy": 0.5, "macro_f1": 0.5, "log_loss": 1.0, "group_accuracy": 0.5}
@@ -125,6 +129,36 @@ def test_sentences_are_drawn_with_the_phrases_inside_them(
     (tree,) = (section for section in chapter.sections if section.name == "trees")
     assert [figure.title for figure in tree.figures] == [f"“{sentence}”"]
     assert "of 7 phrases are correct" in tree.figures[0].alt
+
+
+def test_runs_and_submissions_are_listed(tmp_path: Path, config: Config, small_model: ModelConfig) -> None:
+    results = make_results(tmp_path, config, small_model, "sentiment", ["good film", "bad film"] * 60)
+    started, scores = datetime(2026, 1, 2, 3, 4, tzinfo=UTC), {f"best_{name}": 0.25 for name in SCORES}
+    runs = [
+        RunInfo("a" * 32, "sentiment GRU", started, {}, {DIGEST: "g"}, scores),
+        RunInfo("b" * 32, "sentiment LSTM", started, {}, {DIGEST: "other"}, scores | {"kaggle_public_score": 0.61}),
+        RunInfo("c" * 32, "no scores", started, {}, {}, {}),
+    ]
+    sent = [
+        Entry(submitted="2026-01-03T03:04:05", status="complete", public_score="0.62", out_of_fold="0.5", message="one",
+              ensemble_sha256="e"),
+        Entry(submitted="2026-01-04T03:04:05", status="pending", out_of_fold="0.5", message="two"),
+    ]  # fmt: skip
+    chapter = make_chapter(replace(results, runs=runs, submissions=sent))
+    table = next(table.cells for section in chapter.sections for table in section.tables if table.name == "runs")
+    assert table.index.tolist() == ["best", "ensemble", "earlier"]
+    assert table["run"].tolist() == ["sentiment GRU (best cell)", "sentiment ensemble", "sentiment LSTM"]
+    assert table["MLflow run"].tolist() == ["aaaaaaaa", "–", "bbbbbbbb"]
+    assert table["Kaggle, public"].tolist() == ["–", "0.62", "0.6100"]
+    assert table["accuracy"].tolist() == ["0.5000", "0.5000", "0.2500"]
+    (section,) = (section for section in chapter.sections if section.name == "submissions")
+    cells = section.tables[0].cells
+    assert cells["message"].tolist() == ["two", "one"]
+    assert cells["gap"].tolist() == ["–", "+0.1200"]
+    assert "private score" not in cells
+    assert ("Kaggle, public leaderboard", "0.62", "best so far: one") in chapter.cards
+    assert "sentiment LSTM" not in render_summary([chapter], [])
+    render(chapter)
 
 
 @pytest.mark.parametrize("epochs", [1, 40])

@@ -46,23 +46,14 @@ def score_predictions(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, f
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Where two models predict differently.
-
-    Attributes:
-        rows: how many rows.
-        only_first: how many of them the first model alone has correct; likewise only_second.
-        pairs: first model's class, second model's class and how often, the most frequent first.
-        examples: rows where one of them is correct, with text, label, first and second (the two predictions); of
-            different texts, those where both are most confident first.
-        difference: of the two accuracies.
-    """
+    """Where two models predict differently."""
 
     rows: int
-    only_first: int
+    only_first: int  # of them only the first model has correct
     only_second: int
-    pairs: list[tuple[int, int, int]]
-    examples: list[Any]
-    difference: Difference
+    pairs: list[tuple[int, int, int]]  # classes of the first and the second model, rows; the most frequent first
+    examples: list[Any]  # text, label, first and second class; one is correct, the most confident first
+    difference: Difference  # of the accuracies on all rows
 
 
 def find_disagreement(

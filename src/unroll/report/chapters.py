@@ -45,13 +45,7 @@ LETTERS = (
     "Predictions after each letter, by models that had the name held out, and the gates of each cell reading forward: "
     "x is the letter's embedding, h the state before it, h′ the state after it."
 )
-SUBMISSIONS = {  # columns of the ledger, their headings, and how many characters of them are shown
-    "submitted": ("submitted (UTC)", 16), "message": ("message", None), "status": ("status", None),
-    "out_of_fold": ("out of fold", 6), "public_score": ("public", None), "gap": ("public less out of fold", 7),
-    "private_score": ("private", None), "reference": ("reference", None), "file_sha256": ("file sha256", 8),
-    "mlflow_run": ("MLflow run", 8), "git_commit": ("git commit", 8), "git_dirty": ("with changes", None),
-    "dvc_lock_sha256": ("dvc.lock", 8), "dvc_experiment": ("DVC experiment", None), "error": ("error", None),
-}  # fmt: skip
+LEDGER_IDS = ["file_sha256", "ensemble_sha256", "mlflow_run", "git_commit", "dvc_lock_sha256"]
 
 
 def make_chapter(results: TaskResults) -> Chapter:
@@ -70,27 +64,31 @@ def make_chapter(results: TaskResults) -> Chapter:
         Section("letters", LETTERS, draw_names(results) if results.reads_letters else []),
         Section("submissions", "Submissions to Kaggle.", tables=_list_submissions(results)),
     ]
-    sections = [section for section in sections if section.figures or section.tables]
-    confusions = [_draw_confusion(results, cell) for cell in results.bundles]
-    cards = _list_cards(results, intervals)
-    return Chapter(results.task.name, results.task.title, cards, results.facts, sections, confusions)
+    return Chapter(
+        name=results.task.name,
+        title=results.task.title,
+        cards=_list_cards(results, intervals),
+        facts=results.facts,
+        sections=[section for section in sections if section.figures or section.tables],
+        extra_figures=[_draw_confusion(results, cell) for cell in results.bundles],
+    )
 
 
 def _list_cards(results: TaskResults, intervals: Mapping[str, str]) -> list[tuple[str, str, str]]:
     details, metric = results.details, results.details["metric"]
     title, best = SCORES[metric], details["best_cell"]
     weights = "nested estimate" if details["ensemble_is_nested"] else "equal weights"
+    interval = "95 % interval of the accuracy"
     cards = [
-        (f"{name}, {title}", f"{score:.4f}", f"{note}; 95 % interval of the accuracy {intervals[model]}")
-        for name, score, note, model in (
-            ("Best cell", details["best"], best, best), ("Ensemble", details["ensemble"], weights, ENSEMBLE)
-        )
-    ]  # fmt: skip
+        (f"Best cell, {title}", f"{details['best']:.4f}", f"{best}; {interval} {intervals[best]}"),
+        (f"Ensemble, {title}", f"{details['ensemble']:.4f}", f"{weights}; {interval} {intervals[ENSEMBLE]}"),
+    ]
     if scored := [entry for entry in results.submissions if entry.public_score]:
         top = max(scored, key=lambda entry: float(entry.public_score))
         cards.append(("Kaggle, public leaderboard", top.public_score, f"best so far: {top.message}"))
     if estimate := details["leaderboard_estimate"]:
-        note = f"95 % interval {estimate['low']:.4f}–{estimate['high']:.4f}; not a score from Kaggle"
+        low, high, known = estimate["low"], estimate["high"], estimate["known_share"]
+        note = f"95 % interval {low:.4f}–{high:.4f}; {known:.1%} of the labels known; not a score from Kaggle"
         cards.append(("Leaderboard, estimated", f"{estimate['accuracy']:.4f}", note))
     if test := details["models"][ENSEMBLE].get("test"):
         note = f"ensemble, {test['rows']:,} rows used for nothing else"
@@ -123,10 +121,11 @@ def _list_runs(results: TaskResults, intervals: Mapping[str, str]) -> Table:
     present = {run.tags[DIGEST] for run in runs.values()}
     for run in results.runs:
         if run.tags.get(DIGEST) not in present and "best_accuracy" in run.metrics:
-            kinds.append("earlier")
             scores = {title: run.metrics[f"best_{name}"] for name, title in SCORES.items()}
-            score = {"Kaggle, public": run.metrics.get("kaggle_public_score")}
-            lines.append({"run": run.name} | scores | score | _origin(run))
+            kinds.append("earlier")
+            lines.append(
+                {"run": run.name, "Kaggle, public": run.metrics.get("kaggle_public_score")} | scores | _origin(run)
+            )
     caption = f"Intervals are by a bootstrap over each {group}; “by {group}” is the mean of their accuracies. {EARLIER}"
     return Table("runs", caption, _to_texts(pd.DataFrame(lines, index=kinds)), sortable=True, in_summary=True)
 
@@ -203,10 +202,11 @@ def _list_errors(results: TaskResults) -> list[Table]:
 def _list_submissions(results: TaskResults) -> list[Table]:
     if not results.submissions:
         return []
-    gaps = ["" if entry.gap is None else f"{entry.gap:+.4f}" for entry in results.submissions]
-    table = pd.DataFrame([asdict(entry) for entry in results.submissions]).assign(gap=gaps)[::-1]
-    columns = {heading: table[column].str[:length] for column, (heading, length) in SUBMISSIONS.items()}
-    return [Table("submissions", "Newest first.", _to_texts(pd.DataFrame(columns)))]
+    table = pd.DataFrame([asdict(entry) for entry in results.submissions])
+    table.insert(8, "gap", ["" if entry.gap is None else f"{entry.gap:+.4f}" for entry in results.submissions])
+    table[LEDGER_IDS] = table[LEDGER_IDS].apply(lambda column: column.str[:8])
+    cells = _to_texts(table[::-1].drop(columns=["task", "competition", "mlflow_has_score"]))
+    return [Table("submissions", "Newest first. The gap is the public score less the out-of-fold one.", cells)]
 
 
 def make_lessons(predictions: Sequence[Mapping[str, Any]]) -> Chapter:

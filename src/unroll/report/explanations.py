@@ -57,8 +57,8 @@ def place_rows(results: TaskResults) -> pd.DataFrame:
         if sequence == len(sequences):
             sequences.append(tokens)
         spans.append((sequence, start, start + len(tokens), sequences[sequence]))
-    columns = ["sequence", "start", "end", "tokens"]
-    return results.ensembled.reset_index(drop=True).join(pd.DataFrame(spans, columns=columns))
+    table = pd.DataFrame(spans, columns=["sequence", "start", "end", "tokens"])
+    return results.ensembled.reset_index(drop=True).join(table)
 
 
 def draw_trees(results: TaskResults, placed: pd.DataFrame) -> list[Figure]:
@@ -67,27 +67,24 @@ def draw_trees(results: TaskResults, placed: pd.DataFrame) -> list[Figure]:
     The rows are those of place_rows. Of the correct sentences, those with most phrases are drawn, and none with the
     middle label of the scale.
     """
-    table = placed.assign(
-        phrases=placed.groupby("sequence")["row_id"].transform("size"), turn=by_turn(placed["tokens"])
-    )
-    length = table["tokens"].map(len)
-    wholes = table[(table["end"] - table["start"] == length) & length.isin(TREE_TOKENS) & (table["phrases"] > 5)]
+    phrases, length = placed.groupby("sequence")["row_id"].transform("size"), placed["tokens"].map(len)
+    table = placed.assign(phrases=phrases, turn=by_turn(placed["tokens"]))
+    wholes = table[(table["end"] - table["start"] == length) & length.isin(TREE_TOKENS) & (phrases > 5)]
     telling = wholes[wholes["correct"] & (wholes["label"] != (len(results.task.labels) - 1) / 2)]
     telling = telling.sort_values(["phrases", "row_id"], ascending=[False, True])
     mistakes = wholes[~wholes["correct"]].sort_values(["confidence", "row_id"], ascending=[False, True])
     figures: list[Figure] = []
     for choice in (telling[telling["turn"] == "contrast"], telling[telling["turn"] == "negation"], mistakes):
         for number, tokens in choice[["sequence", "tokens"]].head(1).to_numpy():
-            name, phrases = f"{results.task.name}-tree-{len(figures)}", table[table["sequence"] == number]
-            figures.append(draw_tree(name, tokens, phrases, results.task.label_names))
+            name, inside = f"{results.task.name}-tree-{len(figures)}", table[table["sequence"] == number]
+            figures.append(draw_tree(name, tokens, inside, results.task.label_names))
     return figures
 
 
 def draw_tree(name: str, tokens: Sequence[str], phrases: pd.DataFrame, labels: Sequence[str]) -> Figure:
     """Draw the predicted label of every phrase above the words that it spans; a wrong one has a frame and both labels.
 
-    Phrases have start, end, label and predicted (numbers of labels); the C labels go from one end of a scale to the
-    other.
+    Phrases have start, end, label and predicted (numbers of labels); the C labels are in the order of a scale.
     """
     colours, middle = colormaps["RdBu"](np.linspace(0.12, 0.88, len(labels))), (len(labels) - 1) / 2
     edges = np.concatenate([[0], np.cumsum([len(token) + 2.0 for token in tokens])])
@@ -101,16 +98,11 @@ def draw_tree(name: str, tokens: Sequence[str], phrases: pd.DataFrame, labels: S
         axes = figure.add_subplot(xlim=(0, edges[-1]), ylim=(-0.8, levels))
         axes.axis("off")
         for start, end, label, predicted in lines:
-            left, width, bottom, wrong = (
-                edges[start],
-                edges[end] - edges[start],
-                heights[start, end],
-                predicted != label,
-            )
-            corner, line = (left + 0.2, bottom + 0.08), 2.6 if wrong else 0.5
-            axes.add_patch(Rectangle(corner, width - 0.4, 0.84, fc=colours[predicted], ec=INK, linewidth=line))
-            text, dark = f"{predicted}≠{label}" if wrong else predicted, abs(predicted - middle) > middle * 2 / 3
-            colour = "white" if dark else "black"
+            left, width, bottom = edges[start], edges[end] - edges[start], heights[start, end]
+            text, frame = (predicted, 0.5) if predicted == label else (f"{predicted}≠{label}", 2.6)
+            box = ((left + 0.2, bottom + 0.08), width - 0.4, 0.84)
+            axes.add_patch(Rectangle(*box, facecolor=colours[predicted], edgecolor=INK, linewidth=frame))
+            colour = "white" if abs(predicted - middle) > middle * 2 / 3 else "black"
             axes.text(left + width / 2, bottom + 0.5, text, ha="center", va="center", fontsize=9, color=colour)
         for token, left, right in zip(tokens, edges, edges[1:], strict=False):
             axes.text((left + right) / 2, -0.1, token, ha="center", va="top", fontsize=10)

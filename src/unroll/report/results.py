@@ -18,33 +18,19 @@ DIGEST = "outputs_sha256"  # tag of a run: the sha256 of its outputs
 
 @dataclass(frozen=True)
 class TaskResults:
-    """Results of one task.
-
-    Attributes:
-        task: its definition.
-        config: its settings.
-        seed: of every bootstrap.
-        training: its table of rows, the training part.
-        details: its scores, as the evaluate stage writes them.
-        predictions: out-of-fold predictions of each cell and of the ensemble, as of `add_outcomes`.
-        models: what the train stage writes of each cell: its digest and the scores of its folds.
-        bundles: of each cell, the folder of each fold's bundle.
-        runs: finished runs in MLflow, the newest first.
-        submissions: to Kaggle, the oldest first.
-        facts: on the data and the submission file, a name and a value each.
-    """
+    """Results of one task; predictions are tables as of `add_outcomes`."""
 
     task: Competition
     config: TaskConfig
-    seed: int
-    training: pd.DataFrame
-    details: Mapping[str, Any]
-    predictions: Mapping[str, pd.DataFrame]
-    models: Mapping[str, Mapping[str, Any]]
-    bundles: Mapping[str, Mapping[int, Path]]
-    runs: Sequence[RunInfo]
-    submissions: Sequence[Entry]
-    facts: Sequence[tuple[str, str]]
+    seed: int  # of every bootstrap
+    training: pd.DataFrame  # the training part of the table of rows
+    details: Mapping[str, Any]  # scores, as the evaluate stage writes them
+    predictions: Mapping[str, pd.DataFrame]  # out of fold, of each cell and of the ensemble
+    models: Mapping[str, Mapping[str, Any]]  # digest and folds of each cell, as the train stage writes them
+    bundles: Mapping[str, Mapping[int, Path]]  # folder of each cell's bundle of each fold
+    runs: Sequence[RunInfo]  # finished runs in MLflow, the newest first
+    submissions: Sequence[Entry]  # to Kaggle, the oldest first
+    facts: Sequence[tuple[str, str]]  # on the data and the submission file, a name and a value each
 
     @property
     def ensembled(self) -> pd.DataFrame:
