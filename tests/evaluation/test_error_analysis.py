@@ -90,7 +90,7 @@ def test_confusions_mistakes_and_doubtful_labels() -> None:
     ]
     assert analysis.list_mistakes(PREDICTIONS, names, most=5)["text"].tolist() == ["Good !", "bad"]
     doubtful = analysis.list_doubtful_labels(PREDICTIONS, ROWS, names, most=5)
-    assert doubtful[["text", "label", "predicted", "twin"]].to_numpy().tolist() == [
+    assert doubtful[["text", "label", "predicted", "same_words"]].to_numpy().tolist() == [
         ["Good !", "no", "yes", "good"],
         ["bad", "yes", "no", "bad"],
     ]

@@ -100,14 +100,14 @@ def list_doubtful_labels(
     """Return labels that look wrong: among all labelled `rows`, the same words have the predicted label.
 
     Two texts have the same words where they differ only in case, punctuation and whitespace. The columns are text,
-    label, label_probability, predicted and twin (the other text); the least probable labels come first.
+    label, label_probability, predicted and same_words (the other text); the least probable labels come first.
     """
-    twins = pd.DataFrame({"words": rows["text"].map(_words_of), "predicted": rows["label"], "twin": rows["text"]})
+    twins = pd.DataFrame({"words": rows["text"].map(_words_of), "predicted": rows["label"], "same_words": rows["text"]})
     wrong = _wrong(predictions, "label_probability", ascending=True)
     wrong = wrong.assign(words=wrong["text"].map(_words_of)).query("words != ''")
     found = wrong.merge(twins.drop_duplicates(["words", "predicted"]), on=["words", "predicted"])
     found = found.drop_duplicates("text").head(most)
-    return _with_names(found[["text", "label", "label_probability", "predicted", "twin"]], names)
+    return _with_names(found[["text", "label", "label_probability", "predicted", "same_words"]], names)
 
 
 def _wrong(predictions: pd.DataFrame, by: str, *, ascending: bool) -> pd.DataFrame:
