@@ -18,9 +18,10 @@ from unroll.models.bundle import Bundle, save_bundle
 from unroll.models.span_classifier import SpanClassifier
 from unroll.report.chapters import make_chapter, make_lessons
 from unroll.report.page import Chapter, render_page, render_summary
-from unroll.report.results import DIGEST, ENSEMBLE, TaskResults
+from unroll.report.results import ENSEMBLE, TaskResults
 from unroll.text.vocabulary import UNKNOWN, Vocabulary
-from unroll.tracking import RunInfo
+from unroll.tracking.queries import RunInfo
+from unroll.tracking.runs import OUTPUTS
 
 VOCABULARY = Vocabulary((UNKNOWN, "a", "bad", "film", "good", "not"))
 SCORES = {"accuracy": 0.5, "macro_f1": 0.5, "log_loss": 1.0, "group_accuracy": 0.5}
@@ -135,8 +136,8 @@ def test_runs_and_submissions_are_listed(tmp_path: Path, config: Config, small_m
     results = make_results(tmp_path, config, small_model, "sentiment", ["good film", "bad film"] * 60)
     started, scores = datetime(2026, 1, 2, 3, 4, tzinfo=UTC), {f"best_{name}": 0.25 for name in SCORES}
     runs = [
-        RunInfo("a" * 32, "sentiment GRU", started, {}, {DIGEST: "g"}, scores),
-        RunInfo("b" * 32, "sentiment LSTM", started, {}, {DIGEST: "other"}, scores | {"kaggle_public_score": 0.61}),
+        RunInfo("a" * 32, "sentiment GRU", started, {}, {OUTPUTS: "g"}, scores),
+        RunInfo("b" * 32, "sentiment LSTM", started, {}, {OUTPUTS: "other"}, scores | {"kaggle_public_score": 0.61}),
         RunInfo("c" * 32, "no scores", started, {}, {}, {}),
     ]
     sent = [

@@ -130,3 +130,13 @@ def test_the_summary_has_the_same_scores(small_project: Project) -> None:
 def test_figures_are_declared_as_plots(small_project: Project) -> None:
     drawn = small_project.run("dvc", "plots", "show", "reports/figures").stdout
     assert "index.html" in drawn
+
+
+def test_a_store_that_does_not_respond_leaves_out_the_runs_and_nothing_else(small_project: Project) -> None:
+    offline = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    done = small_project.run("python", "-m", "unroll.stages.report", **offline)
+    assert done.stderr.count("warning:") == 1
+    assert "the report lists no runs" in done.stderr
+    summary = (small_project.folder / "reports/summary.md").read_text(encoding="utf-8")
+    assert "sentiment ensemble" in summary
+    assert "MLflow run" not in summary

@@ -16,11 +16,12 @@ from unroll.models.bundle import load_bundle
 from unroll.report.charts import draw_confusion, draw_curves, draw_kinds, draw_reliability
 from unroll.report.explanations import draw_names, draw_trees, place_rows
 from unroll.report.page import Chapter, Section, Table
-from unroll.report.results import DIGEST, ENSEMBLE, TaskResults
+from unroll.report.results import ENSEMBLE, TaskResults
 from unroll.report.style import Figure
 from unroll.text.tokenizer import get_tokenizer
 from unroll.text.vocabulary import UNKNOWN_ID
 from unroll.tracking.queries import RunInfo
+from unroll.tracking.runs import OUTPUTS
 
 EXAMPLES = 10  # lines of a table of examples
 STEPS = 12  # of a lesson
@@ -118,9 +119,9 @@ def _list_runs(results: TaskResults, intervals: Mapping[str, str]) -> Table:
             "best epoch": ", ".join(str(fold["best_epoch"]) for fold in folds),
             **_origin(runs.get(model)),
         })  # fmt: skip
-    present = {run.tags[DIGEST] for run in runs.values()}
+    present = {run.tags[OUTPUTS] for run in runs.values()}
     for run in results.runs:
-        if run.tags.get(DIGEST) not in present and "best_accuracy" in run.metrics:
+        if run.tags.get(OUTPUTS) not in present and "best_accuracy" in run.metrics:
             scores = {title: run.metrics[f"best_{name}"] for name, title in SCORES.items()}
             kinds.append("earlier")
             lines.append(

@@ -11,9 +11,9 @@ from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.kaggle.ledger import Entry
 from unroll.tracking.queries import RunInfo
+from unroll.tracking.runs import OUTPUTS
 
 ENSEMBLE = "ensemble"
-DIGEST = "outputs_sha256"  # tag of a run: the sha256 of its outputs
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,6 @@ class TaskResults:
     def find_runs(self) -> dict[str, RunInfo]:
         """Return the newest run of each cell and of the ensemble; those that MLflow has none of are left out."""
         digests = {cell: model["digest"] for cell, model in self.models.items()}
-        newest = {run.tags.get(DIGEST): run for run in reversed(self.runs)}
+        newest = {run.tags.get(OUTPUTS): run for run in reversed(self.runs)}
         digests[ENSEMBLE] = self.details["ensemble_sha256"]
         return {model: newest[digest] for model, digest in digests.items() if digest in newest}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from unroll.core import paths
-from unroll.core.errors import run_program
+from unroll.core.errors import UnrollError, run_program, warn
 from unroll.core.files import new_file, new_folder, read_json, sha256_of_file
 from unroll.core.params import read_config
 from unroll.core.settings import Config
@@ -27,37 +27,41 @@ MOST_RUNS = 100
 def main() -> None:
     """Write reports/index.html, reports/summary.md and reports/figures/."""
     config = read_config(paths.PARAMS)
-    open_store(Path.cwd())
-    tasks = [read_results(config, name) for name in config.tasks]
+    try:
+        open_store(Path.cwd())
+        runs = {name: queries.list_runs(name, MOST_RUNS) for name in config.tasks}
+    except UnrollError as error:
+        warn(f"{error}; the report lists no runs, `dvc repro --force report` does it later")
+        runs = {}
+    tasks = [read_results(config, name, runs.get(name, [])) for name in config.tasks]
     chapters = [make_chapter(results) for results in tasks]
     with new_folder(paths.FIGURES) as scratch:
         for figure in (figure for chapter in chapters for figure in chapter.figures):
             (scratch / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
-    for results in tasks:
-        for model, run in results.find_runs().items():
-            names = [f"{results.task.name}-{shown}.svg" for shown in ("curves", f"confusion-{model}")]
-            queries.attach_figures(run.id, [paths.FIGURES / name for name in names])
+    try:
+        for results in tasks:
+            for model, run in results.find_runs().items():
+                names = [f"{results.task.name}-{shown}.svg" for shown in ("curves", f"confusion-{model}")]
+                queries.attach_figures(run.id, [paths.FIGURES / name for name in names])
+    except UnrollError as error:
+        warn(f"{error}; figures are not attached to their runs, `unroll track` does it later")
     chapters.append(make_lessons(read_json(paths.HELLO)["said"]))
     tags = workspace_tags()
-    commit = tags["git_commit"][:12]
     facts = [
-        ("Code", f"{commit}, with changes" if tags["git_dirty"] == "yes" else commit),
+        ("Code", tags["git_commit"][:12] + (", with changes" if tags["git_dirty"] == "yes" else "")),
         ("Settings", f"params.yaml {sha256_of_file(paths.PARAMS)[:12]}, profile {config.profile}, seed {config.seed}"),
     ]
-    with new_file(paths.REPORT) as file:
-        file.write_text(render_page(chapters, facts), encoding="utf-8")
-    with new_file(paths.SUMMARY) as file:
-        file.write_text(render_summary(chapters, facts), encoding="utf-8")
+    contents = {paths.REPORT: render_page(chapters, facts), paths.SUMMARY: render_summary(chapters, facts)}
+    for path, content in contents.items():
+        with new_file(path) as scratch:
+            scratch.write_text(content, encoding="utf-8")
     print(f"report: {paths.REPORT}")
 
 
-def read_results(config: Config, name: str) -> TaskResults:
+def read_results(config: Config, name: str, runs: list[queries.RunInfo]) -> TaskResults:
     """Read everything that the report shows of one task."""
-    task, split, rows = (
-        load_competition(paths.competition(name)),
-        config.task[name].split,
-        pd.read_parquet(paths.rows(name)),
-    )
+    task, split = load_competition(paths.competition(name)), config.task[name].split
+    rows = pd.read_parquet(paths.rows(name))
     source, record = paths.raw(name) / "source.json", read_json(paths.submission_record(name))
     folders: dict[str, Path] = {cell: paths.model(name, cell) for cell in config.cells}
     predictions = {}
@@ -74,7 +78,7 @@ def read_results(config: Config, name: str) -> TaskResults:
         predictions=predictions,
         models={cell: read_json(folder / "run.json") for cell, folder in folders.items()},
         bundles={cell: {fold: folder / f"fold-{fold}" for fold in split.run_folds} for cell, folder in folders.items()},
-        runs=queries.list_runs(name, MOST_RUNS),
+        runs=runs,
         submissions=[entry for entry in ledger.read_ledger(paths.LEDGER) if entry.task == name],
         facts=[
             ("Data", f"{read_json(source)['origin']}; sha256 of its source.json {sha256_of_file(source)[:12]}"),
