@@ -133,8 +133,9 @@ def test_figures_are_declared_as_plots(small_project: Project) -> None:
 
 
 def test_a_store_that_does_not_respond_leaves_out_the_runs_and_nothing_else(small_project: Project) -> None:
-    offline = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    done = small_project.run("python", "-m", "unroll.stages.report", **offline)
+    command = ("python", "-m", "unroll.stages.report")
+    store = "http://127.0.0.1:9"
+    done = small_project.run(*command, MLFLOW_TRACKING_URI=store, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     assert done.stderr.count("warning:") == 1
     assert "the report lists no runs" in done.stderr
     summary = (small_project.folder / "reports/summary.md").read_text(encoding="utf-8")
