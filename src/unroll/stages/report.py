@@ -64,10 +64,8 @@ def read_results(config: Config, name: str, runs: list[queries.RunInfo]) -> Task
     rows = pd.read_parquet(paths.rows(name))
     source, record = paths.raw(name) / "source.json", read_json(paths.submission_record(name))
     folders: dict[str, Path] = {cell: paths.model(name, cell) for cell in config.cells}
-    predictions = {}
-    for model, folder in (folders | {ENSEMBLE: paths.ensemble(name)}).items():
-        table = pd.read_parquet(folder / "out_of_fold.parquet")
-        predictions[model] = add_outcomes(join_predictions(table, rows), task.labels)
+    outputs = {**folders, ENSEMBLE: paths.ensemble(name)}
+    tables = {model: pd.read_parquet(folder / "out_of_fold.parquet") for model, folder in outputs.items()}
     training = rows[rows["part"] == TRAIN]
     return TaskResults(
         task=task,
@@ -75,7 +73,7 @@ def read_results(config: Config, name: str, runs: list[queries.RunInfo]) -> Task
         seed=config.seed,
         training=training,
         details=read_json(paths.details(name)),
-        predictions=predictions,
+        predictions={model: add_outcomes(join_predictions(each, rows), task.labels) for model, each in tables.items()},
         models={cell: read_json(folder / "run.json") for cell, folder in folders.items()},
         bundles={cell: {fold: folder / f"fold-{fold}" for fold in split.run_folds} for cell, folder in folders.items()},
         runs=runs,
