@@ -1,31 +1,28 @@
-"""`unroll serve` as a person runs it: the champion of a small project, asked by real clients over the loopback."""
+"""`unroll serve`, `track` and `ui` on the outputs of a small task; the server over the loopback."""
 
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from tests.support.command import unroll
+from tests.support.outputs import write_outputs
 from tests.support.project import Project
+from tests.tracking.conftest import empty_store, projected, projected_folder, reopen  # noqa: F401
+from unroll.tracking.projection import TaskOutputs
+from unroll.tracking.queries import find_champion, search_runs
+from unroll.tracking.view import arrange_runs
 
-pytestmark = pytest.mark.slow
-
-JSON = "application/json"
-TEXTS = [
-    "a thin plot , but never dull",
-    "zzz",
-    "None",
-    "two\nlines",
-    "Ж",
-    "a thin plot , but never dull",
-]
+TEXTS = ["a thin plot", "zzz", "None", "two\nlines", "Ж", "a thin plot"]
 
 
 def free_port() -> int:
@@ -35,11 +32,11 @@ def free_port() -> int:
 
 
 def start(project: Project, *arguments: str, **variables: str) -> tuple[subprocess.Popen[str], list[str]]:
-    """Start a command that serves, and return it with what it said until it was ready."""
+    """Start a command that serves, and return it with what it printed until it was ready."""
     process = subprocess.Popen(
         ["unroll", *arguments], cwd=project.folder, env=project.environment() | {"PYTHONUNBUFFERED": "1"} | variables,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        # A shell starts what it runs in the background deaf to Ctrl-C; these tests send one.
+        # A program that a script has put into the background ignores Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout is not None
@@ -59,217 +56,118 @@ def stop(process: subprocess.Popen[str], number: signal.Signals) -> str:
 
 
 @pytest.fixture(scope="module")
-def said(small_project: Project) -> Iterator[list[str]]:
-    """What the server of the sentiment champion said when it was ready."""
-    port = free_port()
-    process, lines = start(small_project, "serve", "sentiment", "--port", str(port))
-    yield lines
+def served(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[list[str]]:  # noqa: F811
+    """What the server printed; its project has outputs that were never logged, and a path that is no URI."""
+    folder = tmp_path_factory.mktemp("served") / "a b%20c%2Fd"
+    folder.mkdir()
+    (folder / "mlflow.db").write_bytes((empty_store / "mlflow.db").read_bytes())
+    write_outputs(folder)
+    source = Path(__file__).parents[2] / "src"
+    process, printed = start(
+        Project(folder), "serve", "sentiment", "--port", str(free_port()), PYTHONPATH=str(source)
+    )  # fmt: skip
+    yield printed
     assert "stopped" in stop(process, signal.SIGINT)
     with pytest.raises(requests.ConnectionError):
-        requests.get(f"http://127.0.0.1:{port}/ping", timeout=5)
+        requests.get(address_of(printed), timeout=5)
 
 
-@pytest.fixture(scope="module")
-def address(said: list[str]) -> str:
-    found = re.search(r"http://127\.0\.0\.1:\d+", said[0])
+def address_of(printed: list[str]) -> str:
+    found = re.search(r"http://127\.0\.0\.1:\d+", printed[0])
     assert found
     return found.group()
 
 
-def ask(address: str, body: object, content_type: str = JSON) -> requests.Response:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return requests.post(
-        f"{address}/invocations", data=content, headers={"Content-Type": content_type}, timeout=60
-    )  # fmt: skip
+def post(address: str, texts: Any) -> requests.Response:
+    return requests.post(f"{address}/invocations", json={"inputs": texts}, timeout=60)
 
 
-def answers(response: requests.Response) -> list[dict[str, Any]]:
-    assert response.status_code == 200, response.text
-    found: list[dict[str, Any]] = response.json()["predictions"]
-    return found
+@pytest.mark.slow
+def test_it_serves_the_champion_of_outputs_that_were_never_logged(served: list[str]) -> None:
+    pattern = r"sentiment: version 1 \(RNN, accuracy 0\.5417 out of fold\) at http://127\.0\.0\.1:\d+"
+    assert re.fullmatch(pattern, served[0])
+    done = subprocess.run(served[1], shell=True, capture_output=True, text=True, check=True)
+    (prediction,) = json.loads(done.stdout)["predictions"]
+    assert prediction["label"] in set("01234")
+    assert prediction["probability"] == max(prediction["probabilities"].values())
+    assert requests.get(f"{address_of(served)}/health", timeout=60).status_code == 200
 
 
-def test_it_says_what_it_serves_and_how_to_ask(said: list[str], address: str) -> None:
-    served = r"sentiment: version 1 \((RNN|LSTM|GRU|ensemble), accuracy 0\.\d{4} out of fold\) at "
-    assert re.fullmatch(served + re.escape(address), said[0])
-    assert said[1] == f"health   curl {address}/health"
-    done = subprocess.run(said[2].removeprefix("ask      "), shell=True, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["predictions"][0]["label"] in set("01234")
-
-
-def test_it_is_healthy(address: str) -> None:
-    for path in ("ping", "health"):
-        assert requests.get(f"{address}/{path}", timeout=60).status_code == 200
-
-
-def test_it_answers_exactly_as_predict_does(small_project: Project, said: list[str], address: str) -> None:
-    cell = said[0].partition("(")[2].partition(",")[0]
-    only = [] if cell == "ensemble" else ["--cell", cell]
-    expected = json.loads(small_project.run("unroll", "predict", "sentiment", *TEXTS, "--json", *only).stdout)
-    found = answers(ask(address, {"dataframe_records": [{"text": text} for text in TEXTS]}))
-    assert [answer["label"] for answer in found] == [answer["label"] for answer in expected]
-    for answer, right in zip(found, expected, strict=True):
-        assert answer["probability"] == right["probability"]
-        assert {label: answer[f"p_{label}"] for label in "01234"} == right["probabilities"]
-
-
-@pytest.mark.parametrize(
-    ("body", "content_type"),
-    [
-        ({"dataframe_split": {"columns": ["text"], "data": [[text] for text in TEXTS]}}, JSON),
-        ({"inputs": TEXTS}, JSON),
-        ({"inputs": {"text": TEXTS}}, JSON),
-        ({"instances": [{"text": text} for text in TEXTS]}, JSON),
-        ({"dataframe_records": [{"other": 1, "text": text} for text in TEXTS]}, f"{JSON}; charset=utf-8"),
-    ],
-)
-def test_each_form_of_a_request_gives_the_same_answer(address: str, body: object, content_type: str) -> None:
-    expected = answers(ask(address, {"dataframe_records": [{"text": text} for text in TEXTS]}))
-    assert answers(ask(address, body, content_type)) == expected
-
-
-def test_csv_is_read_too(address: str) -> None:
-    expected = answers(ask(address, {"inputs": ["never , dull", "12"]}))
-    assert answers(ask(address, b'id,text\n1,"never , dull"\n2,12\n', "text/csv")) == expected
-
-
-BAD: list[tuple[object, str]] = [
-    (None, "found null"),
-    (7, "found the number 7"),
-    ("never dull", "found a string"),
-    ([], "found a list"),
-    ({}, "found one with nothing"),
-    (b"", "the body is not JSON"),
-    (b"{", "the body is not JSON"),
-    (b"\xff", "the body is not UTF-8 (byte 0)"),
-    (b"[" * 100_000, "the body is not JSON"),
-    ({"text": "never dull"}, "found one with text"),
-    ({"inputs": ["a"], "instances": ["a"]}, "found one with inputs, instances"),
-    ({"inputs": "never dull"}, "inputs: expected a list, found a string"),
-    ({"inputs": []}, "inputs: there are no rows"),
-    ({"inputs": [None]}, "inputs: row 0: text: found null"),
-    ({"inputs": ["a", 5]}, "inputs: row 1: text: found the number 5"),
-    ({"inputs": {"text": [True]}}, "row 0: text: found true"),
-    ({"inputs": {"txt": ["a"]}}, "inputs: there is no column text; found txt"),
-    ({"dataframe_records": []}, "dataframe_records: there are no rows"),
-    ({"dataframe_records": None}, "expected a list, found null"),
-    ({"dataframe_records": ["a"]}, "row 0: expected an object with text, found a string"),
-    ({"dataframe_records": [{"txt": "a"}]}, "row 0: there is no text; found txt"),
-    ({"dataframe_records": [{"text": "a"}, {}]}, "row 1: there is no text; found nothing"),
-    ({"dataframe_records": [{"text": None}]}, "row 0: text: found null"),
-    ({"dataframe_records": [{"text": 1.5}]}, "row 0: text: found the number 1.5"),
-    ({"dataframe_records": [{"text": " \n"}]}, "row 0: text: found an empty string"),
-    ({"dataframe_records": [{"text": ["a"]}]}, "row 0: text: found a list"),
-    ({"dataframe_records": [{"text": "\ud800"}]}, "row 0: text: found half of a character"),
-    ({"dataframe_split": {"columns": ["txt"], "data": [["a"]]}}, "there is no column text; found txt"),
-    ({"dataframe_split": {"columns": ["text"], "data": [["a", "b"]]}}, "expected a list of 1, found a list of 2"),
-    ({"dataframe_split": {"columns": ["text"], "data": []}}, "there are no rows"),
-    ({"dataframe_split": []}, "expected an object with the lists columns and data"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("body", "told"), BAD, ids=[f"{str(body)[:40]!r}" for body, _ in BAD])
-def test_a_bad_request_gets_a_sentence(address: str, body: object, told: str) -> None:
-    refused(ask(address, body), 400, told)
-
-
-@pytest.mark.parametrize(
-    ("body", "told"),
-    [
-        (b"", "line 1: there is no column text; found nothing"),
-        (b"txt\na\n", "line 1: there is no column text; found txt"),
-        (b"text\n", "there are no rows"),
-        (b"text\na,b\n", "row 0: expected 1 fields, found 2"),
-        (b'text\n"a', "the body is not CSV"),
-        (b"text\n\xff\n", "the body is not UTF-8"),
-        (b'text\n" "\n', "row 0: text: found an empty string"),
-        (b"text\nNA\n", "row 0: text must be a string that is not empty, found nan"),
-    ],
-)
-def test_a_bad_csv_gets_a_sentence(address: str, body: bytes, told: str) -> None:
-    refused(ask(address, body, "text/csv"), 400, told)
-
-
-def test_what_mlflow_itself_refuses_gets_a_sentence_too(address: str) -> None:
-    refused(ask(address, b"no parquet", "application/vnd.apache.parquet"), 400, "Parquet")
-    refused(ask(address, b"x", "text/plain"), 415, "found text/plain, expected application/json or text/csv")
-    refused(requests.post(f"{address}/invocations", timeout=60), 415, "found none")
-    refused(requests.get(f"{address}/invocations", timeout=60), 405, "Method Not Allowed")
-    refused(requests.get(f"{address}/nowhere", timeout=60), 404, "Not Found")
-
-
-def refused(response: requests.Response, status: int, told: str) -> None:
-    assert response.status_code == status, response.text
-    content = response.json()
-    assert content.keys() == {"error_code", "message"}
-    assert told in content["message"]
-    assert "\n" not in content["message"]
-    assert "Traceback" not in response.text
-    assert len(response.text) < 500
-
-
-def test_32_requests_at_once_are_answered_as_one_alone_is(address: str) -> None:
-    texts = [f"a thin plot , but {'never ' * number}dull" for number in range(32)]
-    alone = [answers(ask(address, {"inputs": [text]})) for text in texts]
+@pytest.mark.slow
+def test_many_requests_at_once_get_what_each_gets_alone(served: list[str]) -> None:
+    address, texts = address_of(served), [f"a thin plot {'never ' * number}dull" for number in range(16)]
+    alone = [post(address, [text]).json() for text in texts]
+    bodies = [[text] for text in texts] + [[None]] * 16
     with ThreadPoolExecutor(32) as people:
-        at_once = list(people.map(lambda text: answers(ask(address, {"inputs": [text]})), texts))
-    assert at_once == alone
-    assert len({str(answer) for answer in alone}) > 16
+        found = list(people.map(lambda body: post(address, body), bodies))
+    assert [response.status_code for response in found] == [200] * 16 + [400] * 16
+    assert [response.json() for response in found[:16]] == alone
+    assert post(address, TEXTS).json()["predictions"][0] == post(address, TEXTS).json()["predictions"][-1]
+    assert "Traceback" not in found[-1].text
 
 
-def test_bad_requests_among_good_ones_disturb_nobody(address: str) -> None:
-    right = answers(ask(address, {"inputs": ["never dull"]}))
-    bodies = [{"inputs": ["never dull"]} if number % 2 else {"inputs": [None]} for number in range(32)]
-    with ThreadPoolExecutor(32) as people:
-        found = list(people.map(lambda body: ask(address, body), bodies))
-    assert [response.status_code for response in found] == [400, 200] * 16
-    assert all(answers(response) == right for response in found[1::2])
-
-
-@pytest.fixture
-def broken_code(small_project: Project) -> Iterator[None]:
-    """The project's own code with a module of the models broken."""
-    module = small_project.folder / "src/unroll/asking.py"
-    before = module.read_text()
-    module.write_text("raise RuntimeError\n")
-    yield
-    module.write_text(before)
-
-
-@pytest.mark.usefixtures("broken_code")
-def test_a_version_is_read_with_the_code_that_was_kept_with_it_and_a_signal_ends_it(small_project: Project) -> None:
-    port = free_port()
-    process, said = start(small_project, "serve", "surnames", "--version", "1", "--port", str(port))
-    assert said[0].startswith("surnames: version 1 (")
-    found = answers(ask(f"http://127.0.0.1:{port}", {"inputs": ["Nakamura", "O'Brien"]}))
-    assert len(found) == 2
-    assert set(found[0]) >= {"label", "probability", "p_Japanese", "p_Irish"}
-    assert "stopped" in stop(process, signal.SIGTERM)
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_named(served: list[str], projected: TaskOutputs) -> None:  # noqa: F811
+    port = address_of(served).rpartition(":")[2]
+    done = unroll(projected.rows.parents[2], "serve", "sentiment", "--port", port)
+    assert done.returncode == 1
+    assert f"error: 127.0.0.1:{port}: cannot listen there (Address already in use); set another --port" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nonsense"], "error: task 'nonsense'"),
-        (["sentiment", "--version", "99"], "error: --version 99: sentiment has no such version; there are 1"),
+        (["nonsense"], "competitions/nonsense.yaml"),
+        (["sentiment", "--version", "99"], "error: --version 99: found no such version of sentiment, expected 1"),
+        (["surnames"], "error: surnames: MLflow's registry has no champion; `dvc repro` trains models and sets it"),
     ],
 )
-def test_a_mistake_is_one_sentence(small_project: Project, arguments: list[str], told: str) -> None:
-    done = small_project.run("unroll", "serve", *arguments, check=False)
+def test_a_model_that_is_not_there_is_one_sentence(
+    projected: TaskOutputs,  # noqa: F811
+    arguments: list[str],
+    told: str,
+) -> None:
+    done = unroll(projected.rows.parents[2], "serve", *arguments)
     assert done.returncode == 1
     assert told in done.stderr
-    assert "Traceback" not in done.stderr
 
 
-def test_without_a_champion_it_says_what_to_do(small_project: Project, tmp_path: os.PathLike[str]) -> None:
-    fresh = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/fresh.db"}
-    done = small_project.run("unroll", "serve", "sentiment", check=False, **fresh)
+@pytest.mark.slow
+def test_a_model_is_loaded_with_the_code_that_was_logged_with_it(projected: TaskOutputs, tmp_path: Path) -> None:  # noqa: F811
+    model = next((projected.rows.parents[2] / "mlartifacts").rglob("MLmodel")).parent.rename(tmp_path / "model")
+    (tmp_path / "broken/unroll").mkdir(parents=True)
+    (tmp_path / "broken/unroll/__init__.py").write_text("raise RuntimeError\n")
+    code = "import sys, mlflow; print(mlflow.pyfunc.load_model(sys.argv[1]).predict(['dull'])[0].label)"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(model)], env={"PYTHONPATH": str(tmp_path / "broken")},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.strip().splitlines()[-1] in set("01234"), done.stderr
+
+
+def test_track_says_what_it_logged(projected: TaskOutputs) -> None:  # noqa: F811
+    folder = projected.rows.parents[2]
+    assert unroll(folder, "track", "sentiment").stdout == "sentiment: nothing is missing in MLflow\n"
+    done = unroll(folder, "track")
     assert done.returncode == 1
-    assert "error: sentiment: MLflow's registry has no champion; `dvc repro` trains models and names one" in done.stderr
+    assert "error: surnames: its outputs are not complete; `dvc repro` or `dvc pull` brings them" in done.stderr
 
 
-def test_a_port_that_is_taken_is_named(small_project: Project, address: str) -> None:
-    port = address.rpartition(":")[2]
-    done = small_project.run("unroll", "serve", "sentiment", "--port", port, check=False)
-    assert done.returncode == 1
-    assert f"error: 127.0.0.1:{port}: cannot listen there (Address already in use); give another --port" in done.stderr
+@pytest.mark.slow
+def test_track_brings_back_what_was_deleted(projected: TaskOutputs, empty_store: Path, tmp_path: Path) -> None:  # noqa: F811
+    moved = projected.rows.parents[2].rename(tmp_path / "moved")
+    (moved / "mlflow.db").write_bytes((empty_store / "mlflow.db").read_bytes())
+    (moved / "mlartifacts").rename(tmp_path / "gone")
+    printed = unroll(moved, "track", "sentiment").stdout.splitlines()
+    assert printed[0].startswith("sentiment: logged to MLflow: RNN fold 0, RNN fold 2, RNN, ")
+    assert printed[1] == "sentiment: the champion is now version 1 (RNN): there was none before"
+    assert find_champion("sentiment") is not None
+
+
+def test_the_pages_are_arranged(projected: TaskOutputs) -> None:  # noqa: F811
+    reopen(projected.rows.parents[2])
+    links = dict(arrange_runs(["sentiment", "surnames"]))
+    assert links.keys() == {"sentiment: runs compared", "sentiment: table with folds"}
+    colors = [run.data.tags.get("mlflow.runColor") for run in search_runs("tags.fold IS NULL", "sentiment")]
+    assert len(set(colors) - {None}) == len(colors) == 3
+    assert arrange_runs(["sentiment"]) == list(links.items())

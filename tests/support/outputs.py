@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+import yaml
 
 from tests.support.definitions import load_task
 from tests.support.project import ROOT
@@ -50,9 +51,8 @@ def write_outputs(folder: Path, *, seed: int = 0, correct: int = 12) -> TaskOutp
         correct: how many of the ROWS out-of-fold rows GRU and the ensemble predict correctly; RNN one more.
     """
     shutil.copytree(ROOT / "competitions", folder / "competitions", dirs_exist_ok=True)
-    settings = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    settings = settings.replace("cells: [RNN, LSTM, GRU]", "cells: [RNN, GRU]")
-    (folder / "params.yaml").write_text(settings, encoding="utf-8")
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings | {"cells": list(CELLS)}), encoding="utf-8")
     outputs, sections = outputs_in(folder), read_config(ROOT / "params.yaml").task["sentiment"]
     labels = list(outputs.task.labels)
     numbers = np.arange(ROWS)

@@ -29,11 +29,11 @@ def open_tracked(*task_names: str) -> dict[str, list[str] | None]:
     Raises:
         UnrollError: an output is damaged, or the store fails.
     """
-    from unroll.stages.evaluate import task_outputs
+    from unroll.stages.evaluate import find_outputs
     from unroll.tracking.projection import project_task
     from unroll.tracking.store import open_store
 
     config = read_config(paths.PARAMS)
     open_store(Path.cwd())
-    outputs = {name: task_outputs(config, load_competition(paths.competition(name))) for name in task_names}
+    outputs = {name: find_outputs(config, load_competition(paths.competition(name))) for name in task_names}
     return {name: None if found is None else project_task(found) for name, found in outputs.items()}

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from unroll.core.errors import UnrollError, warn
+from unroll.tracking.queries import search_runs
 from unroll.tracking.runs import OUTPUTS, create_run, fold_tags, log_to_run, logged_epochs, name_run, score_metrics
 from unroll.tracking.store import open_store, store_errors
 from unroll.training.history import EpochRecord
@@ -23,8 +23,8 @@ class LiveRun:
 
     Attributes:
         root: the project's folder.
-        marker: file that exists once the store has failed: of all processes that share it one warns, and none tries
-            to begin a run.
+        marker: file that exists once the store has failed: one of the processes that share it warns, and none begins
+            another run.
         id: of the run; None before it begins and after the store has failed.
         epochs: those that the run had when it was continued.
     """
@@ -43,7 +43,7 @@ class LiveRun:
             return
         with self._attempt():
             open_store(self.root)
-            if run_id is not None and _is_active(run_id):
+            if run_id is not None and search_runs(f"attributes.run_id = '{run_id}'", experiment):
                 MlflowClient().update_run(run_id, status="RUNNING")
                 self.epochs = logged_epochs(run_id)
             else:
@@ -72,22 +72,16 @@ class LiveRun:
             self.id = None
             try:
                 self.marker.touch(exist_ok=False)
+                warn(f"{error}; training goes on, and `unroll track` logs what is missing")
             except FileExistsError:
-                return
-            warn(f"{error}; training goes on, and `unroll track` logs what is missing")
+                pass  # another process has warned
 
 
 @dataclass
 class LiveFold:
-    """Logs each fold as a run of its own; `project_task` puts it below its cell's run later.
+    """Logs each fold as a run of its own, from run.json's `params` and `corpus_sha256` and the stage's `tags`.
 
-    Attributes:
-        root: the project's folder.
-        task: its name, which is the experiment's.
-        metric: the task's.
-        params: as in run.json.
-        corpus_sha256: likewise.
-        tags: what `workspace_tags` returned in the stage.
+    `project_task` puts it below its cell's run later.
     """
 
     root: Path
@@ -117,12 +111,3 @@ class LiveFold:
         """Log the final scores and the digest of the fold's weights."""
         self.run.log(metrics=score_metrics(scores, self.metric), tags={OUTPUTS: digest})
         self.run.end()
-
-
-def _is_active(run_id: str) -> bool:
-    try:
-        return str(MlflowClient().get_run(run_id).info.lifecycle_stage) == "active"
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return False

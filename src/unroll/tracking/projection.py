@@ -23,16 +23,7 @@ from unroll.core.files import read_json, sha256_of
 from unroll.data.competition import Competition
 from unroll.evaluation.comparison import join_predictions, score_predictions
 from unroll.evaluation.promotion import choose_best, decide
-from unroll.tracking.queries import (
-    CHAMPION,
-    PREDICTIONS,
-    attach_figures,
-    find_champion,
-    find_run,
-    list_versions,
-    read_predictions,
-    search_runs,
-)
+from unroll.tracking import queries
 from unroll.tracking.runs import (
     INPUTS,
     OUTPUTS,
@@ -53,13 +44,9 @@ REQUIREMENTS = ("torch", "torchtext", "numpy", "pandas", "scikit-learn", "pydant
 
 @dataclass(frozen=True)
 class TaskOutputs:
-    """What the pipeline wrote for a task.
+    """What the pipeline wrote for a task: its table of rows, and the folders of each cell and of the ensemble.
 
     Attributes:
-        task: the competition.
-        rows: the table of rows.
-        models: the folder of each cell.
-        ensemble: the folder of the ensemble.
         is_sample: whether the data are the project's own sample.
         tags: where runs are logged from, as `workspace_tags` returns it.
         figures: of the report on these models; `*-curves.svg` are of every run, `*-confusion-<model>.svg` of one.
@@ -107,151 +94,144 @@ class _Projection:
         return dict(read_json(self.outputs.ensemble / "weights.json"))
 
     def run(self) -> list[str]:
-        for cell in self.records:
-            self._log_cell(cell)
+        for cell, record in self.records.items():
+            self._log_cell(cell, record)
         self._log_ensemble()
         for model, run_id in self.runs.items():
             there = {Path(file.path).name for file in self.client.list_artifacts(run_id, "figures")}
             missing = [file for file in self.outputs.figures if file.name not in there]
-            attach_figures(run_id, [file for file in missing if file.stem.endswith(("curves", f"confusion-{model}"))])
+            shown = [file for file in missing if file.stem.endswith(("curves", f"confusion-{model}"))]
+            queries.attach_figures(run_id, shown)
         done = [f"{self.name}: logged to MLflow: {', '.join(self.logged)}"] if self.logged else []
         return done + self._register_best()
 
-    def _log_cell(self, cell: str) -> None:
-        record = self.records[cell]
-        found = find_run(self.name, self.digests[cell])
-        run_id = self.runs[cell] = found or self._begin(cell, {"corpus_sha256": record["corpus_sha256"]})
+    def _log_cell(self, cell: str, record: Mapping[str, Any]) -> None:
+        corpus = record["corpus_sha256"]
+        run_id, is_new = self._begin(cell, {"corpus_sha256": corpus})
         histories = []
         for fold in record["folds"]:
             epochs = read_json(self.folders[cell] / f"fold-{fold['fold']}" / "history.json")["epochs"]
             self._log_fold(cell, fold, epochs, run_id)
             histories += epochs
-        if found is not None:
-            return
-        log_to_run(run_id, params={"cell": cell, **record["params"]})
-        means = pd.DataFrame(histories).drop(columns="lr").groupby("epoch", as_index=False).mean()
-        log_missing_epochs(run_id, json.loads(means.to_json(orient="records", double_precision=15)))
-        dataset = Dataset(self.name, record["corpus_sha256"][:36], "local", json.dumps({"uri": str(self.outputs.rows)}))
-        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-        self._finish(cell, record["scores"])
+        if is_new:
+            means = pd.DataFrame(histories).drop(columns="lr").groupby("epoch", as_index=False).mean()
+            log_missing_epochs(run_id, json.loads(means.to_json(orient="records", double_precision=15)))
+            dataset = Dataset(self.name, corpus[:36], "local", json.dumps({"uri": str(self.outputs.rows)}))
+            self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+            self._finish(cell, record["params"], record["scores"])
 
     def _log_fold(self, cell: str, fold: Mapping[str, Any], epochs: list[dict[str, float]], parent: str) -> None:
         """Put the fold's live run below its cell's run, complete one that was cut off, or log the fold anew."""
         record, number = self.records[cell], fold["fold"]
         tags = fold_tags(self.name, cell, number, record["corpus_sha256"], record["params"])
-        candidates = search_runs(f"tags.{INPUTS} = '{tags[INPUTS]}'", self.name)
+        candidates = queries.search_runs(f"tags.{INPUTS} = '{tags[INPUTS]}'", self.name)
         candidates = [run for run in candidates if run.data.tags.get(PARENT, parent) == parent]
         finished = [run for run in candidates if run.data.tags.get(OUTPUTS) == fold["digest"]]
         cut_off = [run for run in candidates if OUTPUTS not in run.data.tags and run.info.status == "RUNNING"]
         if not any(PARENT in run.data.tags and run.info.status == "FINISHED" for run in finished):
-            self.logged.append(f"{cell} fold {number}")
             run = next(iter(finished + cut_off), None)
             name = name_run(self.name, cell, "fold", number)
             run_id = run.info.run_id if run else create_run(self.name, name, {**self.outputs.tags, **tags})
-            log_to_run(run_id, params={**record["params"], "cell": cell, "fold": number})
             log_missing_epochs(run_id, epochs)
-            metrics = score_metrics(fold, self.task.metric)
-            log_to_run(run_id, metrics=metrics, tags={OUTPUTS: fold["digest"], PARENT: parent})
+            log_to_run(
+                run_id,
+                params={**record["params"], "cell": cell, "fold": number},
+                metrics=score_metrics(fold, self.task.metric),
+                tags={OUTPUTS: fold["digest"], PARENT: parent},
+            )
             self.client.set_terminated(run_id)
+            self.logged.append(f"{cell} fold {number}")
             cut_off = [other for other in cut_off if other is not run]
         for other in cut_off:  # by a training that was stopped; another run has this fold's outputs
             self.client.set_terminated(other.info.run_id, "KILLED")
 
     def _log_ensemble(self) -> None:
-        found = find_run(self.name, self.digests[ENSEMBLE])
         members = {f"member_{cell}": run_id for cell, run_id in self.runs.items()}
-        run_id = self.runs[ENSEMBLE] = found or self._begin(ENSEMBLE, members)
-        if found is None:
-            weights, nested = self.ensemble["weights"], self.ensemble["nested"]
-            log_to_run(run_id, params={"cell": ENSEMBLE, "weight": weights, "nested": nested})
-            self._finish(ENSEMBLE, score_predictions(self._predictions(ENSEMBLE), self.task.labels))
+        if self._begin(ENSEMBLE, members)[1]:
+            params = {"weight": self.ensemble["weights"], "nested": self.ensemble["nested"]}
+            self._finish(ENSEMBLE, params, score_predictions(self._predictions(ENSEMBLE), self.task.labels))
 
     def _predictions(self, model: str) -> pd.DataFrame:
         return join_predictions(pd.read_parquet(self.folders[model] / "out_of_fold.parquet"), self.rows)
 
-    def _begin(self, model: str, tags: Mapping[str, str]) -> str:
-        """Create the run of a model, or go on with the one that an interrupted projection left unfinished."""
+    def _begin(self, model: str, tags: Mapping[str, str]) -> tuple[str, bool]:
+        """Return the id of the run of a model, and whether it has to be logged, or finished after an interruption."""
         digest = self.digests[model]
-        unfinished = search_runs(f"tags.{OUTPUTS} = '{digest}' AND tags.fold IS NULL", self.name, most=1)
-        if unfinished:
-            return str(unfinished[0].info.run_id)
+        found = queries.search_runs(f"tags.{OUTPUTS} = '{digest}' AND tags.fold IS NULL", self.name)
+        found.sort(key=lambda run: run.info.status != "FINISHED")
         tags = {**self.outputs.tags, "task": self.name, "cell": model, OUTPUTS: digest, **tags}
-        return create_run(self.name, name_run(self.name, model), tags)
+        run_id = found[0].info.run_id if found else create_run(self.name, name_run(self.name, model), tags)
+        self.runs[model] = run_id
+        return run_id, not found or found[0].info.status != "FINISHED"
 
-    def _finish(self, model: str, scores: Mapping[str, float]) -> None:
-        """Log the scores, the predictions and the model itself, which ends the run."""
+    def _finish(self, model: str, params: Mapping[str, Any], scores: Mapping[str, float]) -> None:
+        """Log parameters, scores, predictions and the model itself, and end the run."""
         run_id = self.runs[model]
-        log_to_run(run_id, metrics=score_metrics(scores, self.task.metric))
-        weights = self.ensemble["weights"] if model == ENSEMBLE else {model: 1.0}
+        log_to_run(run_id, params={"cell": model, **params}, metrics=score_metrics(scores, self.task.metric))
         with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch, PREDICTIONS.name)
+            file = Path(scratch, queries.PREDICTIONS.name)
             self._predictions(model).to_parquet(file, index=False, compression="zstd")
-            self.client.log_artifact(run_id, str(file), str(PREDICTIONS.parent))
-            artifacts = {"predictor": Path(scratch, "predictor.json")}
-            bundles: dict[str, list[str]] = {cell: [] for cell in weights}
-            for cell in weights:
-                for bundle in sorted(self.folders[cell].glob("fold-*")):
-                    name = f"{cell}_{bundle.name}"
-                    bundles[cell].append(name)
-                    artifacts[name] = Path(scratch, name)
-                    shutil.copytree(bundle, artifacts[name])  # MLflow refuses links, which DVC may have put here
-            calibration = self.ensemble["calibration"] if model == ENSEMBLE else None
-            predictor = {"labels": self.task.labels, "weights": weights, "calibration": calibration, "bundles": bundles}
-            artifacts["predictor"].write_text(json.dumps(predictor), encoding="utf-8")
+            self.client.log_artifact(run_id, str(file), str(queries.PREDICTIONS.parent))
+            artifacts = self._copy_bundles(model, Path(scratch))
             with warnings.catch_warnings(action="ignore"), mlflow.start_run(run_id=run_id):
                 mlflow.pyfunc.log_model(
                     name="model",
                     python_model=str(Path(__file__).with_name("pyfunc.py")),
-                    artifacts={name: str(path) for name, path in artifacts.items()},
+                    artifacts=artifacts,
                     code_paths=[str(Path(unroll.__file__).parent)],
                     input_example=self.rows["text"].iloc[:2].tolist(),
                     pip_requirements=[f"{name}=={package_version(name).split('+')[0]}" for name in REQUIREMENTS],
                 )
         self.logged.append(model)
 
+    def _copy_bundles(self, model: str, scratch: Path) -> dict[str, str]:
+        """Copy what `pyfunc.py` loads, as MLflow refuses links, which DVC may have made; return the paths by name."""
+        weights = self.ensemble["weights"] if model == ENSEMBLE else {model: 1.0}
+        calibration = self.ensemble["calibration"] if model == ENSEMBLE else None
+        bundles = {cell: sorted(self.folders[cell].glob("fold-*")) for cell in weights}
+        names = {cell: [f"{cell}_{bundle.name}" for bundle in found] for cell, found in bundles.items()}
+        predictor = {"labels": self.task.labels, "weights": weights, "calibration": calibration, "bundles": names}
+        (scratch / "predictor.json").write_text(json.dumps(predictor), encoding="utf-8")
+        artifacts = {"predictor": str(scratch / "predictor.json")}
+        for cell, found in bundles.items():
+            for name, bundle in zip(names[cell], found, strict=True):
+                artifacts[name] = str(shutil.copytree(bundle, scratch / name))
+        return artifacts
+
     def _register_best(self) -> list[str]:
         """Register the best of the cells and the ensemble, once, and move the alias to it if it beats the champion."""
         found = {model: self.client.get_run(run_id) for model, run_id in self.runs.items()}
         best = choose_best({model: run.data.metrics["score"] for model, run in found.items()})
-        versions = [each for each in list_versions(self.name) if each.tags.get(OUTPUTS) == self.digests[best]]
-        champion = find_champion(self.name)
+        versions = [each for each in queries.list_versions(self.name) if each.tags.get(OUTPUTS) == self.digests[best]]
+        champion = queries.find_champion(self.name)
         if versions and champion is not None:
             return []
         version = versions[0] if versions else self._register(best, found[best])
-        named = f"version {version.version} ({best})"
-        if champion is None:
-            why, promote = "there was none before", True
-        else:
+        named, why = f"version {version.version} ({best})", "there was none before"
+        if champion is not None:
             decision = decide(
                 self._predictions(best),
-                read_predictions(str(champion.run_id)),
+                queries.read_predictions(str(champion.run_id)),
                 self.task.labels,
                 self.task.metric,
                 by_id=not self.task.is_folder_of_labels,
                 old_is_sample=champion.tags.get("sample") == "yes" and not self.outputs.is_sample,
             )
-            why, promote = decision.why, decision.promote
-        if promote or champion is None:
-            self.client.set_registered_model_alias(self.name, CHAMPION, version.version)
-            return [f"{self.name}: the champion is now {named}: {why}"]
-        kept = f"version {champion.version} ({champion.tags.get('cell')})"
-        return [f"{self.name}: the champion is still {kept}, not {named}: {why}"]
+            why = decision.why
+            if not decision.promote:
+                kept = f"version {champion.version} ({champion.tags.get('cell')})"
+                return [f"{self.name}: the champion is still {kept}, not {named}: {why}"]
+        self.client.set_registered_model_alias(self.name, queries.CHAMPION, version.version)
+        return [f"{self.name}: the champion is now {named}: {why}"]
 
     def _register(self, model: str, run: mlflow.entities.Run) -> ModelVersion:
+        run_id, models = run.info.run_id, run.outputs.model_outputs if run.outputs else []
+        if not models:
+            raise UnrollError(f"MLflow: run {run_id} of {self.name} {model} has no model; delete the run")
         if not self.client.search_registered_models(filter_string=f"name = '{self.name}'"):
             self.client.create_registered_model(self.name)
-        tags = {
-            "task": self.name,
-            "cell": model,
-            OUTPUTS: self.digests[model],
-            "metric": self.task.metric,
-            "score": f"{run.data.metrics['score']:.6f}",
-            "sample": "yes" if self.outputs.is_sample else "no",
-        }
-        outputs = run.outputs.model_outputs if run.outputs else []
-        if not outputs:
-            raise UnrollError(f"MLflow: run {run.info.run_id} of {self.name} {model} has no model; delete the run")
-        model_id, run_id = outputs[-1].model_id, run.info.run_id
-        return self.client.create_model_version(
-            self.name, f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
-        )
+        score, sample = f"{run.data.metrics['score']:.6f}", "yes" if self.outputs.is_sample else "no"
+        tags = {"task": self.name, "cell": model, "metric": self.task.metric, "score": score, "sample": sample,
+                OUTPUTS: self.digests[model]}  # fmt: skip
+        uri, model_id = f"models:/{models[-1].model_id}", models[-1].model_id
+        return self.client.create_model_version(self.name, uri, run_id=run_id, tags=tags, model_id=model_id)

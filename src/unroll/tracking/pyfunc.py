@@ -34,12 +34,13 @@ class TextClassifier(PythonModel):
         torch.set_num_threads(1)  # small matrices gain nothing from more, and requests arrive in parallel
 
     def predict(self, model_input: list[str]) -> list[Prediction]:  # type: ignore[override]
-        """Predict each text alone; the type hints have MLflow refuse anything but strings."""
+        """Predict each text alone; MLflow refuses other values than strings because of the type hint."""
         rows = self.predictor.predict(model_input).tolist() if model_input else []
+        probabilities = [dict(zip(self.labels, row, strict=True)) for row in rows]
+        labels = [max(each, key=each.__getitem__) for each in probabilities]
         return [
-            Prediction(label=label, probability=probability, probabilities=dict(zip(self.labels, row, strict=True)))
-            for row in rows
-            for probability, label in [max(zip(row, self.labels, strict=True), key=lambda pair: pair[0])]
+            Prediction(label=label, probability=each[label], probabilities=each)
+            for label, each in zip(labels, probabilities, strict=True)
         ]
 
 

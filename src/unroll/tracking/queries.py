@@ -1,4 +1,4 @@
-"""Runs and model versions that the store has: found, read, and added to."""
+"""Runs and model versions that the store has: found, read, and added to. Where it fails, they raise UnrollError."""
 
 import re
 import tempfile
@@ -19,8 +19,8 @@ from unroll.tracking.runs import OUTPUTS, PARENT, log_to_run
 from unroll.tracking.store import store_errors
 
 CHAMPION = "champion"
-ID_PREFIX = re.compile("[0-9a-f]{4,31}")
 PREDICTIONS = Path("predictions/out_of_fold.parquet")  # among a run's artifacts
+FINISHED = "attributes.status = 'FINISHED'"
 
 
 @dataclass(frozen=True)
@@ -34,52 +34,11 @@ class RunInfo:
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
 
-
-def find_run(experiment: str, outputs_sha256: str) -> str | None:
-    """Return the id of the newest finished run of a cell or an ensemble with outputs of this digest, None without one.
-
-    Raises:
-        UnrollError: the store fails; likewise the other functions here.
-    """
-    wanted = f"tags.{OUTPUTS} = '{outputs_sha256}' AND tags.fold IS NULL AND attributes.status = 'FINISHED'"
-    found = search_runs(wanted, experiment, most=1)
-    return str(found[0].info.run_id) if found else None
-
-
-def list_runs(experiment: str, most: int) -> list[RunInfo]:
-    """Return the newest finished runs of an experiment that have no parent, the newest first."""
-    found = search_runs("attributes.status = 'FINISHED'", experiment, most=most * 10)
-    return [_run_info(run) for run in found if PARENT not in run.data.tags][:most]
-
-
-def look_up(name: str) -> RunInfo:
-    """Return the run with an id, the newest finished one with a name, or the one with an id prefix.
-
-    Raises:
-        UnrollError: there is none, or several ids have that prefix.
-    """
-    quoted = f'"{name}"' if '"' not in name else f"'{name}'"
-    filters = [f"attributes.run_id = {quoted}", f"attributes.run_name = {quoted} AND attributes.status = 'FINISHED'"]
-    if ID_PREFIX.fullmatch(name):
-        filters.append(f"attributes.run_id LIKE '{name}%'")
-    if not {'"', "'"} <= set(name):  # which a filter cannot express
-        for wanted in filters:
-            found = search_runs(wanted, most=2)
-            if len(found) > 1 and "LIKE" in wanted:
-                ids = " and ".join(run.info.run_id for run in found)
-                raise UnrollError(f"run {name}: ambiguous id prefix, found {ids}; give more characters")
-            if found:
-                return _run_info(found[0])
-    raise UnrollError(
-        f"run {name}: {mlflow.get_tracking_uri()} has no finished run with that id or name; `unroll ui` shows them; "
-        "a model in the workspace is task/cell, as in sentiment/LSTM"
-    )
-
-
-def get_run(run_id: str) -> RunInfo:
-    """Return a run by its whole id."""
-    with store_errors():
-        return _run_info(mlflow.get_run(run_id))
+    @classmethod
+    def of(cls, run: Run) -> "RunInfo":
+        """Return what MLflow says of a run."""
+        started, data = datetime.fromtimestamp(run.info.start_time / 1000, UTC), run.data
+        return cls(run.info.run_id, str(run.info.run_name), started, data.params, data.tags, data.metrics)
 
 
 def search_runs(wanted: str, experiment: str | None = None, *, most: int = 1000) -> list[Run]:
@@ -98,14 +57,52 @@ def search_runs(wanted: str, experiment: str | None = None, *, most: int = 1000)
         return list(found)
 
 
+def find_run(experiment: str, outputs_sha256: str) -> str | None:
+    """Return the id of the newest finished run of a cell or an ensemble with outputs of this digest."""
+    wanted = f"tags.{OUTPUTS} = '{outputs_sha256}' AND tags.fold IS NULL AND {FINISHED}"
+    return next((str(run.info.run_id) for run in search_runs(wanted, experiment, most=1)), None)
+
+
+def list_runs(experiment: str, most: int) -> list[RunInfo]:
+    """Return the newest finished runs of an experiment that have no parent, the newest first."""
+    found = search_runs(FINISHED, experiment, most=most * 10)
+    return [RunInfo.of(run) for run in found if PARENT not in run.data.tags][:most]
+
+
+def look_up(name: str) -> RunInfo:
+    """Return the run with an id, the newest finished one with a name, or the one with an id prefix.
+
+    Raises:
+        UnrollError: there is none, or several ids have that prefix.
+    """
+    quoted = f'"{name}"' if '"' not in name else f"'{name}'"
+    filters = [f"attributes.run_id = {quoted}", f"attributes.run_name = {quoted} AND {FINISHED}"]
+    if re.fullmatch("[0-9a-f]{4,31}", name):
+        filters.append(f"attributes.run_id LIKE '{name}%'")
+    for wanted in filters if not {'"', "'"} <= set(name) else ():  # a filter cannot hold both
+        found = search_runs(wanted, most=2)
+        if len(found) > 1 and "LIKE" in wanted:
+            ids = " and ".join(run.info.run_id for run in found)
+            raise UnrollError(f"run {name}: ambiguous id prefix, found {ids}; give more characters")
+        if found:
+            return RunInfo.of(found[0])
+    raise UnrollError(
+        f"run {name}: {mlflow.get_tracking_uri()} has no finished run with that id or name; `unroll ui` shows them; "
+        "a model in the workspace is task/cell, as in sentiment/LSTM"
+    )
+
+
+def get_run(run_id: str) -> RunInfo:
+    """Return a run by its whole id."""
+    with store_errors():
+        return RunInfo.of(mlflow.get_run(run_id))
+
+
 def read_predictions(run_id: str) -> pd.DataFrame | None:
     """Return a run's out-of-fold predictions with the rows they are for, None if the run has none or is gone."""
-    client = MlflowClient()
     try:
-        if not any(file.path == str(PREDICTIONS) for file in client.list_artifacts(run_id, str(PREDICTIONS.parent))):
-            return None
         with tempfile.TemporaryDirectory() as folder:
-            return pd.read_parquet(client.download_artifacts(run_id, str(PREDICTIONS), folder))
+            return pd.read_parquet(MlflowClient().download_artifacts(run_id, str(PREDICTIONS), folder))
     except (MlflowException, OSError):
         return None
 
@@ -143,10 +140,3 @@ def download_model(version: ModelVersion, folder: Path) -> Path:
     with store_errors():
         uri = f"models:/{version.name}/{version.version}"
         return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
-
-
-def _run_info(run: Run) -> RunInfo:
-    started, data = datetime.fromtimestamp(run.info.start_time / 1000, UTC), run.data
-    return RunInfo(
-        run.info.run_id, str(run.info.run_name), started, dict(data.params), dict(data.tags), dict(data.metrics)
-    )

@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking.context.registry import resolve_tags
@@ -20,31 +21,30 @@ OUTPUTS, INPUTS = "outputs_sha256", "inputs_sha256"  # tags: digests of what a r
 
 def name_run(*parts: object) -> str:
     """Return a run's name: its parts and, within a DVC experiment, that experiment's name in brackets."""
-    experiment = os.environ.get("DVC_EXP_NAME", "")
-    return " ".join(str(part) for part in [*parts, *([f"({experiment})"] if experiment else [])])
+    experiment = os.environ.get("DVC_EXP_NAME")
+    return " ".join(map(str, parts)) + (f" ({experiment})" if experiment else "")
 
 
 def workspace_tags() -> dict[str, str]:
     """Return the git commit and the DVC stage and experiment that runs are logged from; "unknown" without git."""
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
-    return {
-        "git_commit": commit or "unknown",
-        "git_dirty": "unknown" if changes is None else "yes" if changes else "no",
-        "dvc_stage": os.environ.get("DVC_STAGE", ""),
-        "dvc_experiment": os.environ.get("DVC_EXP_NAME", ""),
-        "dvc_baseline": os.environ.get("DVC_EXP_BASELINE_REV", ""),
-    }
+    variables = {"dvc_stage": "DVC_STAGE", "dvc_experiment": "DVC_EXP_NAME", "dvc_baseline": "DVC_EXP_BASELINE_REV"}
+    dirty = "unknown" if changes is None else "yes" if changes else "no"
+    found = {tag: os.environ.get(variable, "") for tag, variable in variables.items()}
+    return {"git_commit": commit or "unknown", "git_dirty": dirty, **found}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def fold_tags(task: str, cell: str, fold: int, corpus_sha256: str, params: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags of a fold's run, with the sha256 of all that the fold is trained from but the code.
+    """Return the tags of a fold's run; INPUTS is the sha256 of all that it is trained from but the code.
 
-    Args:
-        task: its name.
-        cell: "RNN", "LSTM" or "GRU".
-        fold: the one held out.
-        corpus_sha256: digest of the corpus, folds included.
-        params: as in run.json.
+    `corpus_sha256` and `params` are as in run.json.
     """
     settings = {name: value for name, value in params.items() if name != "split"}
     content = json.dumps([task, cell, fold, corpus_sha256, settings], sort_keys=True)
@@ -68,9 +68,10 @@ def log_to_run(
 ) -> None:
     """Log parameters, nested sections as `section.key`, metrics of an epoch or final ones, and tags."""
     now = int(time.time() * 1000)
+    flat = pd.json_normalize(dict(params)).to_dict("records")[0] if params else {}
     MlflowClient().log_batch(
         run_id,
-        params=[Param(name, str(value)) for name, value in _flatten(params or {})],
+        params=[Param(str(name), str(value)) for name, value in flat.items()],
         metrics=[Metric(name, float(value), now, epoch) for name, value in (metrics or {}).items()],
         tags=[RunTag(name, value) for name, value in (tags or {}).items() if value],
     )
@@ -94,18 +95,3 @@ def score_metrics(scores: Mapping[str, float], metric: str) -> dict[str, float]:
     """Return final scores under the names that the table of runs shows: `best_<name>`, and the task's as `score`."""
     named = {name.removeprefix("best_"): value for name, value in scores.items() if name not in ("fold", "digest")}
     return {**{f"best_{name}": value for name, value in named.items()}, "score": scores[metric]}
-
-
-def _flatten(sections: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in sections.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

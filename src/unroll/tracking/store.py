@@ -17,19 +17,15 @@ from unroll.core.errors import UnrollError
 
 SQLITE, DATABASE, ARTIFACTS = "sqlite:///", "mlflow.db", "mlartifacts"
 LOCATIONS = {  # the columns of MLflow's tables that hold artifact locations
-    "experiments": "artifact_location",
-    "runs": "artifact_uri",
-    "logged_models": "artifact_location",
+    "experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location",
     "model_versions": "storage_location",
-}
+}  # fmt: skip
 
 
 def open_store(root: Path) -> None:
-    """Point MLflow at the store; a SQLite file is created if need be, under a lock, and follows a moved project.
+    """Point MLflow at the store of a project; a SQLite file is created if need be, and follows a moved project.
 
-    Args:
-        root: the project's folder. Inside the workspace of a queued DVC experiment, the store is that of the project
-            that the experiment was queued from.
+    Inside the workspace of a queued DVC experiment, it is the store of the project that queued the experiment.
 
     Raises:
         UnrollError: the store cannot be opened.
@@ -40,14 +36,9 @@ def open_store(root: Path) -> None:
     mlflow.set_tracking_uri(tracking_uri(root))
     if not is_given:
         os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it, and it would name the store of another project
-    database = _database()
-    with store_errors():
-        if database is None:
-            mlflow.search_experiments(max_results=1)
-            return
-        with store_lock():
-            mlflow.search_experiments(max_results=1)
-            _relocate_artifacts(database)
+    with store_errors(), store_lock():
+        mlflow.search_experiments(max_results=1)
+        _relocate_artifacts()
 
 
 def tracking_uri(root: Path) -> str:
@@ -59,7 +50,7 @@ def experiment_id(name: str) -> str:
     """Return the id of an experiment, which is created if there is none of that name."""
     database = _database()
     if database is None:
-        return str(mlflow.set_experiment(name).experiment_id)
+        return str(mlflow.set_experiment(name).experiment_id)  # other machines may create it at the same time
     with store_lock():
         found = mlflow.get_experiment_by_name(name)
         if found is not None:
@@ -68,7 +59,7 @@ def experiment_id(name: str) -> str:
 
 
 def store_lock(purpose: str = "") -> filelock.BaseFileLock:
-    """Return a lock between processes: MLflow fails when two of them create tables or an experiment in SQLite."""
+    """Return a lock between processes: MLflow fails when two of them create tables or an experiment at once."""
     return filelock.FileLock(f"{_database() or _home(Path.cwd()) / DATABASE}{purpose}.lock")
 
 
@@ -102,8 +93,11 @@ def _artifacts(database: Path) -> str:
     return (database.resolve().parent / ARTIFACTS).as_uri()
 
 
-def _relocate_artifacts(database: Path) -> None:
+def _relocate_artifacts() -> None:
     """Rewrite artifact locations, which MLflow stores as absolute URIs, where the project was moved or copied."""
+    database = _database()
+    if database is None:
+        return
     here = _artifacts(database)
     with closing(sqlite3.connect(database)) as connection, connection:
         for name, location in connection.execute("SELECT name, artifact_location FROM experiments").fetchall():
