@@ -86,7 +86,7 @@ def test_a_damaged_corpus_is_refused_with_the_files_name(
     corpus.save(tmp_path)
     path = tmp_path / "labels.npy"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(UnrollError, match=r"labels.npy: not a whole array file"):
+    with pytest.raises(UnrollError, match=r"labels.npy: damaged"):
         load_corpus(tmp_path)
     np.save(path, corpus.labels[1:])
     with pytest.raises(UnrollError, match="do not fit each other"):

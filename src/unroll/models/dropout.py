@@ -6,18 +6,18 @@ from torch.nn import functional
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask takes a random byte a number: on a CPU a tenth of the time of torch's own.
+    """Dropout whose mask takes one random byte for each value: ten times as fast as torch's on a CPU.
 
-    The rate is rounded to a multiple of 1/256, and the scale is that of the rounded rate.
+    The rate is rounded to a multiple of 1/256, and values are scaled for the rounded rate.
     """
 
     def __init__(self, rate: float) -> None:
-        """Set the share of numbers that become zero in training."""
+        """Set the share of values that become zero in training."""
         super().__init__()
         self.rate = rate
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return the values, in training some of them zero and the others scaled up; any shape."""
+        """Return values of any shape, in training some of them zero and the others scaled up."""
         if not self.training or not self.rate:
             return values
         if values.device.type != "cpu":

@@ -1,4 +1,4 @@
-"""Span pooling: from the hidden states of a sequence to one vector a span."""
+"""Span pooling: from the hidden states of a sequence to one vector for each span."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def pool_spans(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, poo
         sequence: which of the B sequences each span lies in, (R,).
         start: first token of each span, (R,).
         end: the token after the last one, (R,), larger than start.
-        pooling: what to take: the states at the first or the last token, their mean, their maximum.
+        pooling: which of: the state at the first token, the one at the last, the mean and the maximum of all.
 
     Returns:
         One block of H for each pooling, side by side, (R, P * H).
@@ -42,7 +42,7 @@ def _last(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tenso
 
 
 def _mean(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Take the mean as the difference of two running sums, so that a long span costs what a short one does."""
+    """Take the mean from the difference of two cumulative sums, so that a long span costs no more than a short one."""
     sums = functional.pad(hidden.cumsum(1, dtype=_at_least_fp32(hidden)), (0, 0, 1, 0))  # (B, T + 1, H)
     total = _gather(sums, sequence, end) - _gather(sums, sequence, start)  # (R, H)
     return (total / (end - start)[:, None]).to(hidden.dtype)
@@ -56,9 +56,9 @@ def _max(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor
 class _SpanMax(torch.autograd.Function):
     """The maximum from a doubling table: any span is the union of two windows of a power of two tokens.
 
-    The table's row k holds the maximum over the 2^k tokens from each position on (Bender and Farach-Colton, 2000,
-    "The LCA problem revisited"). The gradient is written out, since autograd's own for `torch.maximum`, which shares it
-    between equal values, takes four times as long on a CPU; here the earlier of two equal values gets it.
+    Row k of the table holds the maximum over the 2^k tokens from each position on (Bender and Farach-Colton, 2000,
+    "The LCA problem revisited"). The gradient is written by hand, since autograd's for `torch.maximum`, which divides
+    it between equal values, takes four times as long on a CPU; here the earlier of two equal values gets all of it.
     """
 
     @staticmethod
@@ -69,9 +69,9 @@ class _SpanMax(torch.autograd.Function):
             below, step = rows[-1], 2 ** (len(rows) - 1)
             rows.append(torch.cat([torch.maximum(below[:, :-step], below[:, step:]), below[:, -step:]], dim=1))
         table = torch.stack(rows)  # (K, B, T, H)
-        level = torch.frexp((end - start).float()).exponent.long() - 1  # (R,), the whole part of log2
+        level = torch.frexp((end - start).float()).exponent.long() - 1  # (R,), log2 of the length, rounded down
         row = (level * batch + sequence) * length
-        left, right = row + start, row + end - 2**level  # (R,), the two windows' places in the flat table
+        left, right = row + start, row + end - 2**level  # (R,), rows of the two windows in the flat table
         flat = table.flatten(0, 2)  # (K * B * T, H)
         ctx.save_for_backward(table, left, right)
         return torch.maximum(flat.index_select(0, left), flat.index_select(0, right))  # (R, H)

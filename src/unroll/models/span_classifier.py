@@ -1,4 +1,4 @@
-"""The one model: encode a sequence once, read out any span of it."""
+"""The one model: encode a sequence once, classify any span of it."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ CELLS: dict[str, Callable[..., nn.RNNBase]] = {"RNN": nn.RNN, "LSTM": nn.LSTM, "
 
 
 class SpanClassifier(nn.Module):
-    """Embed the tokens, run the recurrent layers, pool each span from the hidden states, name it with a linear layer.
+    """Embed the tokens, run the recurrent layers, pool each span from the hidden states, classify it in the head.
 
     Letters in the shapes: B sequences, T tokens each, E input size, D directions, H hidden size of one direction,
     R spans, P poolings, C classes.
@@ -27,8 +27,8 @@ class SpanClassifier(nn.Module):
         Args:
             cell: one of CELLS.
             config: sizes, pooling and dropout.
-            tokens: size of the vocabulary.
-            classes: number of classes.
+            tokens: size of the vocabulary, V.
+            classes: number of classes, C.
 
         Raises:
             UnrollError: the model has no head and its pooled size is not the number of classes.
@@ -51,9 +51,7 @@ class SpanClassifier(nn.Module):
         self.head_dropout = Dropout(config.head_dropout)
         pooled = config.hidden * (2 if config.bidirectional else 1) * len(config.pooling)
         if config.head == "none" and pooled != classes:
-            raise UnrollError(
-                f"model.head: none needs a pooled size of {classes}, the number of classes, found {pooled}"
-            )
+            raise UnrollError(f"model.head: none needs a pooled size of {classes} (one a class), found {pooled}")
         self.head = make_head(config, pooled, classes)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -61,7 +59,7 @@ class SpanClassifier(nn.Module):
         return self.read_out(self.encode(batch.tokens), batch)
 
     def read_out(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """Return the logits of the batch's spans, (R, C), from the last layer's states (B, T, D * H)."""
+        """Return the logits of the batch's spans, (R, C), from the last layer's hidden states, (B, T, D * H)."""
         pooled = pool_spans(hidden, batch.sequence, batch.start, batch.end, self.pooling)  # (R, P * D * H)
         logits: Tensor = self.head(self.head_dropout(pooled))  # (R, C)
         return logits
@@ -72,15 +70,15 @@ class SpanClassifier(nn.Module):
         return hidden
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Return what the recurrent layers read, (B, T, E), for token numbers (B, T)."""
+        """Return the input of the recurrent layers, (B, T, E), for token numbers (B, T)."""
         if self.embedding is None:
-            return functional.one_hot(tokens, self.tokens).to(self.recurrent.all_weights[0][0].dtype)
-        inputs: Tensor = self.embedding(tokens)
+            return functional.one_hot(tokens, self.tokens).to(self.recurrent.all_weights[0][0].dtype)  # (B, T, V)
+        inputs: Tensor = self.embedding(tokens)  # (B, T, E)
         return inputs
 
 
 def make_head(config: ModelConfig, pooled: int, classes: int) -> nn.Module:
-    """Return what names a span, from its pooled states (R, pooled) to logits (R, C)."""
+    """Return the layers from pooled states, (R, pooled), to logits, (R, C)."""
     if config.head == "none":
         return nn.Identity()
     if config.head_hidden is None:

@@ -36,7 +36,7 @@ class Batch:
         return replace(self, tokens=tokens)
 
     def part(self, first: int, last: int) -> "Batch":
-        """Return the sequences from first to last, the last not included, and the spans in them."""
+        """Return the sequences from first up to, but not including, last, and the spans in them."""
         inside = (self.sequence >= first) & (self.sequence < last)  # (R,)
         spans = {name: getattr(self, name)[inside] for name in ("start", "end", "labels", "spans")}
         return Batch(tokens=self.tokens[first:last], sequence=self.sequence[inside] - first, **spans)
@@ -49,20 +49,16 @@ class Batch:
 def iterate_batches(
     corpus: Corpus, sequences: Ints, batch_size: int, generator: np.random.Generator | None = None
 ) -> Iterator[Batch]:
-    """Yield batches that hold each of the given sequences once, each batch of one length.
+    """Yield batches of at most `batch_size` of the given sequences, each once, all sequences of a batch of one length.
 
-    Args:
-        corpus: the arrays to read.
-        sequences: numbers of the sequences to read.
-        batch_size: the most sequences in a batch.
-        generator: shuffles which sequences share a batch, and the batches; None goes from short to long.
+    A generator shuffles which sequences share a batch, and the batches; without one they go from short to long.
     """
     for chunk in plan_batches(np.diff(corpus.offsets)[sequences], batch_size, generator):
         yield make_batch(corpus, sequences[chunk])
 
 
 def plan_batches(lengths: Ints, batch_size: int, generator: np.random.Generator | None = None) -> list[Ints]:
-    """Deal sequences of the given lengths, (S,), into batches of one length: lists of positions in `lengths`."""
+    """Group sequences of the given lengths, (S,), into batches of one length, as positions in `lengths`."""
     order = np.arange(len(lengths)) if generator is None else generator.permutation(len(lengths))
     order = order[np.argsort(lengths[order], kind="stable")]
     borders = np.flatnonzero(np.diff(lengths[order])) + 1
@@ -73,14 +69,14 @@ def plan_batches(lengths: Ints, batch_size: int, generator: np.random.Generator 
 
 
 def make_batch(corpus: Corpus, sequences: Ints) -> Batch:
-    """Gather sequences of one length and their spans."""
+    """Gather B sequences of one length T and the R spans in them."""
     length = int(corpus.offsets[sequences[0] + 1] - corpus.offsets[sequences[0]])
     spans = corpus.spans_of(sequences)
     counts = corpus.span_offsets[sequences + 1] - corpus.span_offsets[sequences]
     tokens = corpus.tokens[corpus.offsets[sequences][:, None] + np.arange(length)]  # (B, T)
     return Batch(
         tokens=torch.from_numpy(tokens.astype(np.int64)),
-        sequence=torch.from_numpy(np.repeat(np.arange(len(sequences)), counts)),
+        sequence=torch.from_numpy(np.repeat(np.arange(len(sequences)), counts)),  # (R,)
         start=torch.from_numpy(corpus.starts[spans]),
         end=torch.from_numpy(corpus.ends[spans]),
         labels=torch.from_numpy(corpus.labels[spans]),

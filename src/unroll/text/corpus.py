@@ -41,15 +41,11 @@ class Corpus:
     row_ids: Ints
 
     def __post_init__(self) -> None:
-        """Check that the arrays fit each other.
-
-        Raises:
-            ValueError: they do not.
-        """
+        """Raise a ValueError where the arrays do not fit each other."""
         per_span = {len(self.starts), len(self.ends), len(self.labels), len(self.row_ids), int(self.span_offsets[-1])}
         per_sequence = {len(self.folds), len(self.offsets) - 1, len(self.span_offsets) - 1}
         if len(per_span) > 1 or len(per_sequence) > 1 or self.offsets[-1] != len(self.tokens):
-            raise ValueError("the corpus' arrays do not fit each other")
+            raise ValueError("the arrays of the corpus do not fit each other")
 
     def __len__(self) -> int:
         """Return S."""
@@ -76,17 +72,14 @@ def load_corpus(folder: Path) -> Corpus:
     Raises:
         UnrollError: an array is missing or damaged, or the arrays do not fit each other.
     """
-    arrays = {}
-    for item in fields(Corpus):
-        path = folder / f"{item.name}.npy"
-        try:
-            arrays[item.name] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UnrollError(f"{path}: not a whole array file ({error}); run the tokenize stage again") from None
+    path, arrays = folder, {}
     try:
+        for item in fields(Corpus):
+            path = folder / f"{item.name}.npy"
+            arrays[item.name] = np.load(path, mmap_mode="r", allow_pickle=False)
         return Corpus(**arrays)
-    except ValueError as error:
-        raise UnrollError(f"{folder}: {error}; run the tokenize stage again") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise UnrollError(f"{path}: damaged ({error}); run the tokenize stage again") from None
 
 
 def make_offsets(counts: Ints) -> Ints:
