@@ -14,7 +14,13 @@ from unroll.tracking.live import LiveFold, LiveRun
 from unroll.tracking.projection import project_task
 from unroll.tracking.queries import search_runs
 
-PARAMS = {"seed": 1, "split": {"folds": 3}, "text": {}, "model": {"hidden": 5}, "train": {"lr": 0.1}}
+PARAMS = {
+    "seed": 1,
+    "split": {"folds": 3},
+    "text": {},
+    "model": {"hidden": 5, "pooling": ("last",)},
+    "train": {"lr": 0.1},
+}
 SCORES = {"accuracy": 0.5, "macro_f1": 0.25, "log_loss": 1.5}
 
 
@@ -38,9 +44,8 @@ def test_a_fold_is_a_run_of_its_own(root: Path) -> None:
     live.end("d" * 64, SCORES)
     run = MlflowClient().get_run(str(run_id))
     assert (run.info.run_name, run.info.status) == ("sentiment GRU fold 2", "FINISHED")
-    assert run.data.params == {
-        "seed": "1", "split.folds": "3", "model.hidden": "5", "train.lr": "0.1", "cell": "GRU", "fold": "2"
-    }  # fmt: skip
+    expected = {"seed": "1", "split.folds": "3", "model.hidden": "5", "model.pooling": "['last']", "train.lr": "0.1"}
+    assert run.data.params == {**expected, "cell": "GRU", "fold": "2"}
     assert run.data.tags["outputs_sha256"] == "d" * 64
     assert run.data.tags["fold"] == "2"
     assert not {"mlflow.parentRunId", "dvc_stage"} & run.data.tags.keys()

@@ -1,10 +1,10 @@
 """`unroll ui` in a real browser: MLflow's own pages show what matters first."""
 
-import json
 import re
 import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from selenium import webdriver
@@ -12,7 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.cli.test_serve import free_port, start, stop
-from tests.support.project import Project
+from tests.support.project import ROOT, Project
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -22,11 +22,14 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def links(small_project: Project) -> Iterator[dict[str, str]]:
-    """The addresses that the command prints, by what it says of them."""
-    port = free_port()
-    process, said = start(small_project, "ui", "--port", str(port), "--no-browser")
-    yield dict(re.split(r"\s{2,}", line, maxsplit=1) for line in said if "http://" in line)
+def links(projected_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The addresses that the command prints, by their titles."""
+    folder = tmp_path_factory.mktemp("shown") / "project"
+    shutil.copytree(projected_folder, folder)
+    process, printed = start(
+        Project(folder), "ui", "--port", str(free_port()), "--no-browser", PYTHONPATH=str(ROOT / "src")
+    )
+    yield dict(re.split(r"\s{2,}", line, maxsplit=1) for line in printed if "http://" in line)
     assert "stopped" in stop(process, signal.SIGINT)
 
 
@@ -52,9 +55,9 @@ def wait_for(browser: webdriver.Chrome, selector: str, wanted: set[str]) -> list
 
 
 def test_it_opens_where_whole_runs_are_compared(links: dict[str, str], browser: webdriver.Chrome) -> None:
-    browser.get(links["surnames: runs compared"])
-    names = wait_for(browser, ".ag-center-cols-container a, .ag-pinned-left-cols-container a", {"surnames ensemble"})
-    assert sorted(names) == [f"surnames {name}" for name in ("GRU", "LSTM", "RNN", "ensemble")]
+    browser.get(links["sentiment: runs compared"])
+    names = wait_for(browser, ".ag-center-cols-container a, .ag-pinned-left-cols-container a", {"sentiment ensemble"})
+    assert sorted(names) == [f"sentiment {name}" for name in ("GRU", "RNN", "ensemble")]
     WebDriverWait(browser, 120).until(lambda here: len(here.find_elements(By.CSS_SELECTOR, ".js-plotly-plot")) >= 3)
     page = " ".join(browser.find_element(By.TAG_NAME, "body").text.split())
     for words in ("Learning curves (3)", "valid_accuracy", "valid_log_loss", "loss", "Sort: score"):
@@ -72,17 +75,3 @@ def test_the_table_begins_with_the_columns_that_matter(links: dict[str, str], br
     assert columns[:8] == [
         "Run Name", "Created", "cell", "fold", "score", "best_accuracy", "best_macro_f1", "best_log_loss",
     ]  # fmt: skip
-
-
-COLOURS = """
-import json, mlflow
-mlflow.set_tracking_uri("sqlite:///mlflow.db")
-runs = mlflow.search_runs(experiment_names=["surnames"], filter_string="tags.fold IS NULL", output_format="list")
-print(json.dumps([run.data.tags.get("mlflow.runColor") for run in runs]))
-"""
-
-
-@pytest.mark.usefixtures("links")
-def test_whole_runs_have_colours_of_their_own(small_project: Project) -> None:
-    colours = json.loads(small_project.run("python", "-c", COLOURS).stdout.splitlines()[-1])
-    assert len(colours) == len(set(colours) - {None}) == 4

@@ -66,9 +66,10 @@ def log_to_run(
     epoch: int = 0,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Log parameters, nested sections as `section.key`, metrics of an epoch or final ones, and tags."""
+    """Log parameters as JSON has them, nested ones as `section.key`, metrics of an epoch or final ones, and tags."""
     now = int(time.time() * 1000)
-    flat = pd.json_normalize(dict(params)).to_dict("records")[0] if params else {}
+    nested = json.loads(json.dumps(dict(params or {})))
+    flat = pd.json_normalize(nested).to_dict("records")[0] if nested else {}
     MlflowClient().log_batch(
         run_id,
         params=[Param(str(name), str(value)) for name, value in flat.items()],
