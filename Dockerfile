@@ -1,8 +1,7 @@
-# The pipeline with all it needs, as a user that is not root.
-FROM python:3.11.14-slim-bookworm
+# The pipeline and its dependencies, run by a user that is not root.
+FROM python:3.13.7-slim-bookworm
 
-# DVC asks git for the commit of the code; hadolint's rule on pinned apt versions is left out because Debian keeps only
-# the newest of a release.
+# git, for the commit of the code in a run's tags. Debian keeps only the newest version of a package, so none is pinned.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends git make \
@@ -18,16 +17,16 @@ USER 10001
 WORKDIR /app
 ENV PATH=/home/unroll/venv/bin:$PATH
 
-# The CPU build of torch first, from its own index: the plain one is several GB larger.
+# The CPU build of torch first, from its own index: the default build is several GB larger.
 RUN python -m venv /home/unroll/venv \
     && pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0
 
-# Dependencies in a layer of their own, which an edit of the code does not touch.
+# Dependencies in a layer of their own, which an edit of the code does not invalidate.
 COPY --chown=10001:10001 requirements.txt ./
 RUN pip install --requirement requirements.txt
 
 COPY --chown=10001:10001 . .
-# The image holds no git history, so DVC is told to do without.
+# The image has no git history, which DVC would need otherwise.
 RUN pip install --no-deps --editable . && dvc config --local core.no_scm true
 
 CMD ["sh", "-c", "dvc repro && unroll results"]

@@ -1,30 +1,33 @@
 # Targets for people; `make help` lists them.
-PYTHON ?= python3.11
-VENV   ?= .venv
-DATA   ?= data/sample
-SOURCE ?= local
-PORT   ?= 5000
-BIN    := $(abspath $(VENV))/bin
-READY  := $(VENV)/.ready
+VENV    ?= .venv
+DATA    ?= data/sample
+SOURCE  ?= local
+PORT    ?= 5000
+VERSION := import sys; sys.version_info < (3, 11) and sys.exit(1); print("%d.%d" % sys.version_info[:2])
+# The virtual environment's own Python, once there is one; before that the newest that is found.
+PYTHON  ?= $(shell for name in "$(VENV)/bin/python" python3.13 python3.12 python3.11 python3; do \
+             "$$name" -c '$(VERSION)' >/dev/null 2>&1 && echo "$$name" && break; done)
+FOUND   := $(shell "$(PYTHON)" -c '$(VERSION)' 2>/dev/null)
+READY   := $(VENV)/.ready-$(FOUND)
 
-export PATH := $(BIN):$(PATH)
+export PATH := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro best test test-faults test-grow check bench format ui clean
+.PHONY: help install repro best check test test-faults test-grow bench format ui clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(READY)  ## make the virtual environment from the pinned requirements
+install: $(READY)  ## make the virtual environment from the pinned requirements; PYTHON=<a Python from 3.11 on>
 
 $(READY): requirements.txt requirements-dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
-	  || { echo "error: $(PYTHON) is not Python 3.11; name one, as in: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --requirement requirements-dev.txt
-	$(BIN)/pip install --quiet --no-deps --editable .
+	@[ -n "$(FOUND)" ] || { echo "error: found $(or $(PYTHON),no Python), expected Python 3.11 or later; name one, as in:" \
+	  "make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@[ "$$("$(VENV)/bin/python" -c '$(VERSION)' 2>/dev/null)" = "$(FOUND)" ] || "$(PYTHON)" -m venv --clear "$(VENV)"
+	python -m pip install --quiet --requirement requirements-dev.txt
+	python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 repro: $(READY)  ## run the pipeline: on the sample, on DATA=<folder>, or on SOURCE=kaggle
@@ -32,18 +35,17 @@ repro: $(READY)  ## run the pipeline: on the sample, on DATA=<folder>, or on SOU
 	@dvc repro
 	@unroll results
 
-best: $(READY)  ## the best submission: all folds, word vectors; goes on where it was interrupted
-	@$(BIN)/pip install --quiet --no-deps --requirement requirements-lexicons.txt
+best: $(READY)  ## the best submission: all folds, word vectors; continues where it was interrupted
+	@pip install --quiet --no-deps --requirement requirements-lexicons.txt
 	@unroll data "$(DATA)" --source "$(SOURCE)" --profile best
 	@dvc repro
 	@unroll results
 
-check: $(READY)  ## lint, types, and the tests that take seconds
+check: $(READY)  ## lint and types
 	ruff check .
 	ruff format --check .
 	mypy
 	hadolint --failure-threshold warning Dockerfile
-	pytest -q -m "not slow and not faults" --numprocesses 2 --dist loadfile
 
 test: $(READY)  ## all tests but the long ones of faults
 	pytest -q -m "not faults" --numprocesses 2 --dist loadfile
@@ -51,9 +53,9 @@ test: $(READY)  ## all tests but the long ones of faults
 test-faults: $(READY)  ## programs killed, disks full, stores away, hostile files; a table of what was lost at the end
 	FUZZ_CASES=20000 pytest -q tests/faults --numprocesses 2 --dist worksteal
 
-test-grow: $(READY)  ## several processes and hosts, sweeps on a Ray cluster, S3 storage; installs requirements-grow.txt
-	$(BIN)/pip install --quiet --requirement requirements-grow.txt
-	pytest -q tests/test_processes.py tests/test_ondisk.py tests/test_tune.py tests/test_remote.py
+test-grow: $(READY)  ## sweeps on a Ray cluster and S3 storage; installs requirements-grow.txt
+	pip install --quiet --requirement requirements-grow.txt
+	pytest -q tests/tuning tests/test_remote.py
 
 bench: $(READY)  ## speed beside what is commonly written, on DATA; writes reports/benchmarks/
 	python -m benchmarks --data "$(DATA)"

@@ -108,7 +108,8 @@ def test_make_help_lists_the_targets() -> None:
 
 def test_make_refuses_a_folder_that_is_not_there_before_dvc_starts(project: Project) -> None:
     (project.folder / ".venv").mkdir(exist_ok=True)
-    (project.folder / ".venv/.ready").touch()
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    (project.folder / f".venv/.ready-{version}").touch()
     bin_folder = project.folder / ".venv/bin"
     if not bin_folder.exists():
         bin_folder.symlink_to(Path(sys.executable).parent)
