@@ -6,9 +6,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from unroll.cli.compare import compare
 from unroll.cli.doctor import doctor
 from unroll.cli.predict import predict
+from unroll.cli.scores import leaderboard, scores
 from unroll.cli.serve import serve
+from unroll.cli.submit import submit
 from unroll.cli.track import track
 from unroll.cli.tune import tune
 from unroll.cli.ui import ui
@@ -89,74 +92,7 @@ def results() -> None:
     typer.echo("MLflow runs    make ui")
 
 
-@app.command(cls=ProjectCommand)
-def submit(
-    task: Annotated[str, typer.Argument(help="Whose submission.")],
-    message: Annotated[str, typer.Option("--message", "-m", help="What this submission is, for people.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Send without asking.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Send a file that was sent before.")] = False,
-    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the score.")] = 600,
-) -> None:
-    """Check the submission, show it, send it to Kaggle once, wait for its score and keep that beside the run.
-
-    Example: unroll submit sentiment -m "wider GRU"
-    """
-    from unroll.cli.submit import submit
-
-    submit(task, message, yes=yes, force=force, wait=wait)
-
-
-@app.command(cls=ProjectCommand)
-def scores(
-    task: Annotated[str | None, typer.Argument(help="Only this task's.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Show every submission with its out-of-fold and Kaggle scores, the newest first; fetch those still pending.
-
-    Example: unroll scores sentiment
-    """
-    from unroll.cli.scores import scores
-
-    scores(task, as_json=json)
-
-
-@app.command(cls=ProjectCommand)
-def leaderboard(
-    task: Annotated[str | None, typer.Argument(help="Whose competition; may be left out where there is one.")] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many places to show.")] = 10,
-) -> None:
-    """Show the top of the leaderboard, and where this project's best submission would stand.
-
-    Example: unroll leaderboard --top 20
-    """
-    from unroll.cli.scores import leaderboard
-
-    leaderboard(task, top=top)
-
-
-@app.command(cls=ProjectCommand)
-def compare(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            help="Two or more: an MLflow run id or its prefix, a run name (the newest with it), or task/cell, as in "
-            "sentiment/LSTM or sentiment/ensemble, for the model in the workspace."
-        ),
-    ],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Compare runs: scores, where their predictions differ, and whether the difference is significant.
-
-    The first run is compared with each of the others, on the rows that all of them predicted out of fold.
-
-    Example: unroll compare sentiment/LSTM sentiment/ensemble
-    """
-    from unroll.cli.compare import compare
-
-    compare(runs, as_json=json)
-
-
-for command in (doctor, predict, serve, track, tune, ui):
+for command in (submit, scores, leaderboard, predict, compare, serve, ui, track, tune, doctor):
     app.command(cls=ProjectCommand)(command)
 
 

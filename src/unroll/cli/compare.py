@@ -4,9 +4,8 @@ import json
 import string
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-import pandas as pd
 import typer
 
 from unroll.cli.track import open_tracked
@@ -15,17 +14,14 @@ from unroll.core.errors import UnrollError
 from unroll.core.files import read_json, sha256_of
 from unroll.core.settings import CellName
 from unroll.data.competition import Competition, load_competition
-from unroll.evaluation.comparison import (
-    Disagreement,
-    find_disagreement,
-    join_predictions,
-    score_predictions,
-    shared_rows,
-)
-from unroll.evaluation.significance import CONFIDENCE, DRAWS
-from unroll.tracking import queries
-from unroll.tracking.projection import ENSEMBLE
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from unroll.evaluation.comparison import Disagreement
+    from unroll.tracking.queries import RunInfo
+
+ENSEMBLE = "ensemble"
 SEED, EXAMPLES, PAIRS, MAX_EXAMPLE = 1, 5, 5, 60
 SCORES = {"accuracy": "accuracy", "group_accuracy": "mean by {group}", "macro_f1": "macro-F1", "log_loss": "log loss"}
 
@@ -45,20 +41,29 @@ class Side:
     argument: str
     name: str
     task: str
-    run: queries.RunInfo | None
-    predictions: pd.DataFrame
+    run: "RunInfo | None"
+    predictions: "pd.DataFrame"
 
 
-def compare(arguments: Sequence[str], *, as_json: bool) -> None:
-    """Compare the first run with each of the others, on the rows that all of them predicted out of fold.
+def compare(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUNS...",
+            help="Two or more: an MLflow run id or its prefix, a run name (the newest with it), or task/cell, as in "
+            "sentiment/LSTM or sentiment/ensemble, for the model in the workspace.",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare runs: scores, where their predictions differ, and whether that is significant.
 
-    Args:
-        arguments: at least two run ids, id prefixes, run names, or task/cell for a model in the workspace.
-        as_json: whether to print JSON.
+    The first run is compared with each of the others, on the rows that all of them predicted out of fold.
 
-    Raises:
-        UnrollError: a run is not found or has no predictions, or the runs have no rows in common.
+    Example: unroll compare sentiment/LSTM sentiment/ensemble
     """
+    from unroll.evaluation.comparison import find_disagreement, score_predictions, shared_rows
+
     if not 2 <= len(arguments) <= len(string.ascii_uppercase):
         raise UnrollError(f"compare: found {len(arguments)} runs, expected 2 to {len(string.ascii_uppercase)}")
     tasks = dict.fromkeys(argument.partition("/")[0] for argument in arguments if _is_workspace_model(argument))
@@ -95,6 +100,8 @@ def find_side(argument: str) -> Side:
     Raises:
         UnrollError: there is none, or it has no predictions.
     """
+    from unroll.tracking import queries
+
     if _is_workspace_model(argument):
         return _find_in_workspace(argument)
     run = queries.look_up(argument)
@@ -112,6 +119,11 @@ def _is_workspace_model(argument: str) -> bool:
 
 
 def _find_in_workspace(argument: str) -> Side:
+    import pandas as pd
+
+    from unroll.evaluation.comparison import join_predictions
+    from unroll.tracking import queries
+
     name, _, cell = argument.partition("/")
     folder = paths.ensemble(name) if cell == ENSEMBLE else paths.model(name, cell)
     file, record = folder / "out_of_fold.parquet", folder / "run.json"
@@ -132,6 +144,8 @@ def differing_params(sides: Sequence[Side]) -> dict[str, list[str]]:
 
 def table_lines(task: Competition, sides: Sequence[Side], scores: Sequence[dict[str, float]], shared: int) -> list[str]:
     """Return a table with a column for each run."""
+    from unroll.evaluation.comparison import score_predictions
+
     rows = {
         "": list(string.ascii_uppercase[: len(sides)]),
         "run": [side.name for side in sides],
@@ -145,16 +159,17 @@ def table_lines(task: Competition, sides: Sequence[Side], scores: Sequence[dict[
         own = [score_predictions(side.predictions, task.labels)["accuracy"] for side in sides]
         rows["accuracy on all its rows"] = [f"{value:.4f}" for value in own]
     rows |= differing_params(sides)
-    table = pd.DataFrame(rows.values(), index=list(rows))
     width = max(map(len, rows))
-    widths = [table[column].map(len).max() for column in table]
+    widths = [max(map(len, column)) for column in zip(*rows.values(), strict=True)]
     return [f"{task.name}: scores on the {shared:,} rows that all runs predicted out of fold", ""] + [
         "  ".join([title.ljust(width), *map(str.ljust, row, widths)]).rstrip() for title, row in rows.items()
     ]
 
 
-def difference_lines(task: Competition, letter: str, found: Disagreement, rows: int) -> list[str]:
+def difference_lines(task: Competition, letter: str, found: "Disagreement", rows: int) -> list[str]:
     """Describe where the first run, A, and another one differ, and how significant the difference is."""
+    from unroll.evaluation.significance import CONFIDENCE, DRAWS
+
     names, difference = task.label_names, found.difference
     if not found.rows:
         return [f"A and {letter} predict the same on every row."]
@@ -184,12 +199,12 @@ def difference_lines(task: Competition, letter: str, found: Disagreement, rows: 
 
 
 def as_content(
-    task: Competition, sides: Sequence[Side], scores: Sequence[dict[str, float]], found: Sequence[Disagreement]
+    task: Competition, sides: Sequence[Side], scores: Sequence[dict[str, float]], found: Sequence["Disagreement"]
 ) -> dict[str, Any]:
     """Return everything for JSON; classes are given as labels."""
     labels = task.labels
 
-    def difference(second: Side, each: Disagreement) -> dict[str, Any]:
+    def difference(second: Side, each: "Disagreement") -> dict[str, Any]:
         return {
             "first": sides[0].argument,
             "second": second.argument,

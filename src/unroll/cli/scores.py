@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,20 +12,27 @@ from unroll.core import paths
 from unroll.core.errors import UnrollError
 from unroll.core.params import read_config
 from unroll.data.competition import Competition, load_competition
-from unroll.kaggle import competitions
-from unroll.kaggle.client import connect
-from unroll.kaggle.ledger import COMPLETE, PENDING, Entry, read_ledger
-from unroll.kaggle.submissions import refresh
-from unroll.tracking.store import open_store
+
+if TYPE_CHECKING:
+    from unroll.kaggle.competitions import LeaderboardEntry
+    from unroll.kaggle.ledger import Entry
 
 
-def scores(task_name: str | None, *, as_json: bool) -> None:
-    """Show every submission, the newest first, after fetching the scores that are still missing.
+def scores(
+    task: Annotated[str | None, typer.Argument(help="Only this task's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show every submission with its scores, the newest first; fetch those still missing.
 
-    Raises:
-        UnrollError: a score is missing and cannot be fetched.
+    Example: unroll scores sentiment
     """
-    wanted = load_competition(paths.competition(task_name)).name if task_name is not None else None
+    from unroll.kaggle.client import connect
+    from unroll.kaggle.competitions import list_submissions
+    from unroll.kaggle.ledger import COMPLETE, PENDING, read_ledger
+    from unroll.kaggle.submissions import refresh
+    from unroll.tracking.store import open_store
+
+    wanted = load_competition(paths.competition(task)).name if task is not None else None
     with submission_lock():
         entries = [entry for entry in read_ledger(paths.LEDGER) if wanted in (None, entry.task)]
         pending = {entry.competition for entry in entries if entry.status == PENDING}
@@ -32,7 +40,7 @@ def scores(task_name: str | None, *, as_json: bool) -> None:
             open_store(Path.cwd())
         if pending:
             client = connect()
-            listed = {slug: competitions.list_submissions(client, slug) for slug in sorted(pending)}
+            listed = {slug: list_submissions(client, slug) for slug in sorted(pending)}
             entries = [refresh(entry, listed.get(entry.competition, []), paths.LEDGER) for entry in entries]
         entries = [log_scores(entry) for entry in entries]
     entries.sort(key=lambda entry: entry.submitted, reverse=True)
@@ -44,7 +52,7 @@ def scores(task_name: str | None, *, as_json: bool) -> None:
         print_table(entries)
 
 
-def print_table(entries: list[Entry]) -> None:
+def print_table(entries: list["Entry"]) -> None:
     """Print a line a submission."""
     header = ("submitted", "task", "reference", "out of fold", "public", "gap", "private", "run", "commit", "message")
     rows = [
@@ -67,23 +75,29 @@ def print_table(entries: list[Entry]) -> None:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def leaderboard(task_name: str | None, *, top: int) -> None:
+def leaderboard(
+    task: Annotated[str | None, typer.Argument(help="Optional if only one task has a competition.")] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many places to show.")] = 10,
+) -> None:
     """Show the top of the public leaderboard, and the place of this project's best submission in it.
 
-    Raises:
-        UnrollError: the task has no competition, or the request fails.
+    Example: unroll leaderboard --top 20
     """
-    task = choose_task(task_name)
-    if task.competition is None:
-        raise UnrollError(f"task {task.name}: belongs to no Kaggle competition, so it has no leaderboard")
-    scored = [entry for entry in read_ledger(paths.LEDGER) if entry.task == task.name and entry.public_score]
+    from unroll.kaggle import competitions
+    from unroll.kaggle.client import connect
+    from unroll.kaggle.ledger import read_ledger
+
+    competition = choose_task(task)
+    if competition.competition is None:
+        raise UnrollError(f"task {competition.name}: belongs to no Kaggle competition, so it has no leaderboard")
+    scored = [entry for entry in read_ledger(paths.LEDGER) if entry.task == competition.name and entry.public_score]
     best = max(scored, key=lambda entry: float(entry.public_score), default=None)
     score = float(best.public_score) if best is not None else None
 
-    def enough(entries: list[competitions.LeaderboardEntry]) -> bool:
+    def enough(entries: list["LeaderboardEntry"]) -> bool:
         return len(entries) >= top and (score is None or entries[-1].score < score)
 
-    entries = competitions.leaderboard(connect(), task.competition, enough)
+    entries = competitions.leaderboard(connect(), competition.competition, enough)
     for number, entry in enumerate(entries[:top], start=1):
         typer.echo(f"{number:>5}  {entry.score:<9.5f} {entry.team}")
     if best is None or score is None:

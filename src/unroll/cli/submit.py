@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import filelock
 import typer
@@ -13,44 +14,40 @@ from unroll.core import paths
 from unroll.core.errors import UnrollError, warn
 from unroll.core.files import describe_files, read_json, sha256_of, sha256_of_file
 from unroll.data.competition import Competition, load_competition
-from unroll.data.rows import read_sample_submission
-from unroll.data.submission import check_submission
-from unroll.kaggle.client import connect, user_name
-from unroll.kaggle.competitions import left_today, list_submissions
-from unroll.kaggle.downloads import SOURCE_RECORD
-from unroll.kaggle.ledger import COMPLETE, FAILED, PENDING, Entry, has_mark, put_entry, read_ledger
-from unroll.kaggle.submissions import record, send, wait_for_score
-from unroll.tracking import queries
-from unroll.tracking.runs import workspace_tags
-from unroll.tracking.store import open_store
+
+if TYPE_CHECKING:
+    from unroll.kaggle.ledger import Entry
 
 LONGEST_MESSAGE = 200  # characters
 
 
-def submit(task_name: str, message: str, *, yes: bool, force: bool, wait: float) -> None:
-    """Check the submission, confirm, upload it, and wait for its score.
+def submit(
+    task: Annotated[str, typer.Argument(help="The task whose submission to send.")],
+    message: Annotated[str, typer.Option("--message", "-m", help="The description that Kaggle shows.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Send without confirmation.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Send a file that was submitted before.")] = False,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the score.")] = 600,
+) -> None:
+    """Check the submission, confirm, upload it once and wait for its score.
 
-    Args:
-        task_name: whose submission.
-        message: the description.
-        yes: do not ask for confirmation.
-        force: upload a file that was submitted before.
-        wait: seconds to wait for the score.
-
-    Raises:
-        UnrollError: a check fails, or the service or the MLflow store does.
+    Example: unroll submit sentiment -m "wider GRU"
     """
+    from unroll.kaggle.client import connect, user_name
+    from unroll.kaggle.competitions import left_today, list_submissions
+    from unroll.kaggle.ledger import FAILED, has_mark, read_ledger
+    from unroll.kaggle.submissions import record, send, wait_for_score
+    from unroll.tracking.store import open_store
+
     if len(message) > LONGEST_MESSAGE or not message.isprintable():
         raise UnrollError(
             f"--message: expected one line of at most {LONGEST_MESSAGE} characters, found {message!r:.60}"
         )
-    task = load_competition(paths.competition(task_name))
-    file = paths.submission(task_name)
+    competition, file = load_competition(paths.competition(task)), paths.submission(task)
     with submission_lock():
         open_store(Path.cwd())
-        draft, shown = preflight(task, message)
+        draft, shown = preflight(competition, message)
         known = [entry for entry in read_ledger(paths.LEDGER) if entry.file_sha256 == draft.file_sha256]
-        if not force and any(entry.task == task_name and entry.status != FAILED for entry in known):
+        if not force and any(entry.task == task and entry.status != FAILED for entry in known):
             raise UnrollError(
                 f"{file}: this file was submitted on {known[-1].submitted} (reference {known[-1].reference}); "
                 "`unroll scores` shows its score, --force uploads it again"
@@ -97,7 +94,7 @@ def submission_lock() -> Iterator[None]:
         raise UnrollError("another `unroll submit` or `unroll scores` is running here; wait until it ends") from None
 
 
-def preflight(task: Competition, message: str) -> tuple[Entry, dict[str, str]]:
+def preflight(task: Competition, message: str) -> tuple["Entry", dict[str, str]]:
     """Check that a submission is valid and was made by the current models from the competition's files.
 
     Returns:
@@ -106,6 +103,13 @@ def preflight(task: Competition, message: str) -> tuple[Entry, dict[str, str]]:
     Raises:
         UnrollError: it is not.
     """
+    from unroll.data.rows import read_sample_submission
+    from unroll.data.submission import check_submission
+    from unroll.kaggle.downloads import SOURCE_RECORD
+    from unroll.kaggle.ledger import Entry
+    from unroll.tracking import queries
+    from unroll.tracking.runs import workspace_tags
+
     if task.competition is None:
         raise UnrollError(f"task {task.name}: belongs to no Kaggle competition, so there is nothing to submit to")
     file, info = paths.submission(task.name), read_json(paths.submission_record(task.name))
@@ -169,8 +173,11 @@ def is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def log_scores(entry: Entry) -> Entry:
+def log_scores(entry: "Entry") -> "Entry":
     """Add the scores of a complete submission to its MLflow run, once; without a run the ledger alone has them."""
+    from unroll.kaggle.ledger import COMPLETE, put_entry
+    from unroll.tracking import queries
+
     if entry.status != COMPLETE or not entry.mlflow_run or entry.mlflow_has_score == "yes":
         return entry
     scores = {"kaggle_public_score": entry.public_score, "kaggle_private_score": entry.private_score}
@@ -190,12 +197,14 @@ def log_scores(entry: Entry) -> Entry:
     return entry
 
 
-def report_end(entry: Entry) -> None:
+def report_end(entry: "Entry") -> None:
     """Print the score and where it is kept.
 
     Raises:
         UnrollError: the service could not score the file.
     """
+    from unroll.kaggle.ledger import FAILED, PENDING
+
     if entry.status == FAILED:
         reason = entry.error or "no reason given"
         raise UnrollError(f"Kaggle: {entry.competition}: submission {entry.reference} was not scored: {reason}")
