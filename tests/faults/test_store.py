@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def test_a_sqlite_store_locked_in_the_middle(tokenized: Project, tell: Tell) -> 
     store = f"sqlite:///{tokenized.folder}/mlflow.db"
     process = start_training(tokenized)
     wait_for_run(tokenized, process, store)
-    with sqlite3.connect(tokenized.folder / "mlflow.db", timeout=30) as other:
+    with closing(sqlite3.connect(tokenized.folder / "mlflow.db", timeout=30)) as other:
         other.execute("BEGIN EXCLUSIVE")
         finish(tokenized, process)
     tokenized.run("python", "-m", "unroll.stages.evaluate", "sentiment")

@@ -2,6 +2,7 @@
 
 import pickle
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_what_a_store_missed_is_logged_from_the_outputs(root: Path, capsys: pyte
     second: LiveFold = pickle.loads(pickle.dumps(first))
     ids = {first.begin("GRU", 0, None), second.begin("GRU", 2, None)}
     first.epoch(make_record(0, 1), 1.0)
-    with sqlite3.connect(root / "mlflow.db") as other:
+    with closing(sqlite3.connect(root / "mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
         first.epoch(make_record(0, 2), 1.0)
         first.epoch(make_record(0, 3), 1.0)

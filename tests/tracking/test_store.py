@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -72,7 +73,7 @@ def test_four_processes_open_a_fresh_store_at_once(tmp_path: Path) -> None:
 
 
 def test_a_store_that_does_not_work_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with sqlite3.connect(root / "mlflow.db") as old:
+    with closing(sqlite3.connect(root / "mlflow.db")) as old, old:
         old.execute("UPDATE alembic_version SET version_num = '728d730b5ebd'")
     copy = root / "copy"  # MLflow remembers the store of a path
     copy.mkdir()
