@@ -17,7 +17,6 @@ import torch
 from tests.support.command import Done, unroll
 from tests.support.definitions import load_task
 from tests.support.project import ROOT, Project
-from unroll.cli import predict as command
 from unroll.cli.predict import find_file, load_models, shown, signed_bar
 from unroll.core.errors import UnrollError
 from unroll.core.settings import Config, ModelConfig
@@ -349,8 +348,8 @@ def test_a_text_too_long_for_memory_is_refused_and_many_are_read_in_parts(
 ) -> None:
     done = ask(project, "surnames", "-", given=b"Li\n" + b"a" * 1_000_000)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: -: text 2: has 1,000,000 letters, expected at most 20,000\n"
-    monkeypatch.setattr(command, "MAX_TOKENS", 9)
+    assert done.stderr == "error: text 2: has 1,000,000 tokens, expected at most 20,000\n"
+    monkeypatch.setattr("unroll.models.inference.MAX_TOKENS", 9)
     names = ["Nakamura", "Li", "Xi", "Yablokov", "Nakamura"]
     rows = list(csv.reader(io.StringIO(told(ask(project, "surnames", "-", given="\n".join(names).encode())))))[1:]
     probabilities = ensemble(models["surnames"], names).max(1)

@@ -20,7 +20,7 @@ def test_training_on_a_full_disk_stops_and_goes_on(
     with small_disk(tokenized.folder / ".cache", size):
         sentence = told(train(tokenized, check=False))
         shutil.copytree(tokenized.folder / ".cache", kept)
-    assert "No space left on device; free some space, then the same command goes on" in sentence
+    assert "No space left on device; free some disk space, and run the same command again" in sentence
     assert not models(tokenized)
     shutil.copytree(kept, tokenized.folder / ".cache", dirs_exist_ok=True)
     train(tokenized)
@@ -47,7 +47,7 @@ def test_a_stage_on_a_full_disk_leaves_nothing_half(
     with small_disk(tokenized.folder / output, size):
         sentence = told(tokenized.run("python", "-m", f"unroll.stages.{stage}", *arguments, check=False))
         assert not [path for path in (tokenized.folder / output).rglob("*") if path.is_file()]
-    assert "free some space" in sentence
+    assert "free some disk space" in sentence
     tokenized.run("python", "-m", f"unroll.stages.{stage}", *arguments)
     tell(f"disk full in {stage}", "stops with a sentence, no half file, a second run writes it")
 
@@ -57,7 +57,7 @@ def test_a_read_only_folder_is_named(tokenized: Project, tell: Tell) -> None:
     with read_only(tokenized.folder / "models"):
         sentence = told(train(tokenized, check=False))
     assert "models/sentiment" in sentence
-    assert "Read-only file system; make the folder writable" in sentence
+    assert "Read-only file system; make it readable and its folder writable" in sentence
     done = train(tokenized)
     assert "epoch" not in done.stdout, "the finished fold was lost"
     tell("read-only models/", "stops with a sentence; the finished fold is kept, no epoch is trained twice")

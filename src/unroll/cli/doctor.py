@@ -22,7 +22,6 @@ from unroll.core.params import check_repository, read_config
 from unroll.core.settings import Config
 from unroll.data.competition import load_competition
 
-MIN_PYTHON = (3, 11)
 MIN_DISK = 5 * 2**30
 INSTALL = "pip install --requirement requirements.txt"
 CREDENTIAL = "set KAGGLE_API_TOKEN, or put a token of https://www.kaggle.com/settings/api in ~/.kaggle/access_token"
@@ -64,20 +63,16 @@ def doctor(
 
 def all_checks(*, offline: bool) -> Iterator[Check]:
     """Yield every check, the fast ones first."""
-    yield from guarded("Python", check_python)
-    yield from guarded("packages", check_packages)
-    yield from guarded("settings", check_settings)
-    yield from guarded("disk", check_disk)
-    yield from guarded("DVC", check_dvc)
-    yield from guarded("PyTorch", check_torch)
-    yield from guarded("MLflow store", check_store)
+    checks = {"packages": check_packages, "disk": check_disk, "DVC": check_dvc, "PyTorch": check_torch}
+    for name, check in {**checks, "MLflow store": check_store, "settings": check_settings}.items():
+        yield from guarded(name, check)
     with suppress(UnrollError):
         config = read_config(paths.PARAMS)
         yield from guarded("data", lambda: check_data(config))
-        for check in guarded("Kaggle", lambda: check_kaggle(config, offline=offline)):
+        for each in guarded("Kaggle", lambda: check_kaggle(config, offline=offline)):
             # Without a download from Kaggle it is needed only to submit.
-            is_optional = check.state == "fail" and config.data.source != "kaggle"
-            yield replace(check, state="warn") if is_optional else check
+            is_optional = each.state == "fail" and config.data.source != "kaggle"
+            yield replace(each, state="warn") if is_optional else each
 
 
 def guarded(name: str, check: Callable[[], Check | Iterator[Check]]) -> Iterator[Check]:
@@ -93,29 +88,20 @@ def guarded(name: str, check: Callable[[], Check | Iterator[Check]]) -> Iterator
         yield Check(name, "fail", message, INSTALL if isinstance(error, ImportError) else "")
 
 
-def check_python() -> Check:
-    """Check the version of Python."""
-    found = f"{platform.python_version()} ({sys.executable})"
-    if sys.version_info >= MIN_PYTHON:
-        return Check("Python", "ok", found)
-    return Check("Python", "fail", found, "`make repro PYTHON=/path/to/python3.11`, or a later one")
-
-
 def check_packages() -> Check:
     """Compare the installed versions of the project's dependencies with requirements.txt."""
     file = Path("requirements.txt")
-    pins = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", file.read_text() if file.is_file() else "", re.MULTILINE))
+    lines = re.findall(r"^([\w.-]+)==([^\s;]+)", file.read_text() if file.is_file() else "", re.MULTILINE)
+    pins = {name.lower(): version for name, version in lines}
     required = [line for line in metadata.requires("unroll") or [] if "extra ==" not in line]
     names = {re.split(r"[^\w.-]", line)[0].lower() for line in required}
     installed = {each.name.lower(): each.version.partition("+")[0] for each in metadata.distributions()}
-    missing = sorted(names - installed.keys())
-    if missing:
+    if missing := sorted(names - installed.keys()):
         return Check("packages", "fail", f"missing: {', '.join(missing)}", INSTALL)
-    pinned = {name.lower(): version for name, version in pins.items() if name.lower() in names}
-    other = [f"{name} {installed[name]}, pinned {pin}" for name, pin in pinned.items() if installed[name] != pin]
+    other = [f"{name} {installed[name]}" for name in sorted(names & pins.keys()) if installed[name] != pins[name]]
     if other:
-        return Check("packages", "warn", f"not as pinned: {'; '.join(other)}", INSTALL)
-    return Check("packages", "ok", f"{len(pinned)} as pinned")
+        return Check("packages", "warn", f"not as pinned: {', '.join(other)}", INSTALL)
+    return Check("packages", "ok", f"{len(names)} as pinned, on Python {platform.python_version()}")
 
 
 def check_settings() -> Check:
@@ -142,8 +128,7 @@ def check_dvc() -> Check:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return Check("DVC", "fail", f"dvc status: {reason[:200]}", "`dvc status --verbose` prints more")
-    changed = json.loads(done.stdout or "{}")
-    return Check("DVC", "ok", f"{len(changed)} stages to run" if changed else "every stage is up to date")
+    return Check("DVC", "ok", f"{len(json.loads(done.stdout or '{}'))} stages to run")
 
 
 def check_torch() -> Check:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = "-"
 FILE_SUFFIXES = (".csv", ".tsv", ".txt")
-MAX_TOKENS = 20_000  # of a text; a token takes about 70 KB, most of it in the table that max pooling looks up
 MAX_EXPLAINED, MAX_EXPLAINED_TOKENS = 20, 200  # the work grows with the square of a text's length
 BAR_WIDTH = 16
 TEXT_WIDTH = 60
@@ -57,8 +56,9 @@ def predict(
     column = read_column(competition, texts, file)
     predictor = load_models(competition, cell)
     word = "letter" if predictor.text.tokenizer == "characters" else "word"
-    limit = MAX_EXPLAINED_TOKENS if explained else MAX_TOKENS
-    probabilities = predict_all(predictor, column.texts, f"{file}: " if file else "", word, limit=limit)
+    if explained and max(map(len, predictor.tokenize(column.texts))) > MAX_EXPLAINED_TOKENS:
+        raise UnrollError(f"--explain: found a text of more than {MAX_EXPLAINED_TOKENS} {word}s; shorten it")
+    probabilities = predictor.predict(column.texts)
     unknown = predictor.find_unknown(column.texts)
 
     if as_json:
@@ -157,29 +157,6 @@ def load_models(task: Competition, cell: str | None) -> "EnsemblePredictor":
                 f"--cell {next(iter(found))}"
             )
     return load_predictor({name: found[name] for name in weights}, weights, task.labels, calibration)
-
-
-def predict_all(
-    predictor: "EnsemblePredictor", texts: Sequence[str], origin: str, word: str, *, limit: int
-) -> "Probabilities":
-    """Return the class probabilities, (R, C), from parts of texts small enough for memory.
-
-    Raises:
-        UnrollError: a text has more tokens than the limit.
-    """
-    import numpy as np
-
-    parts: list[list[str]] = [[]]
-    size = 0
-    for number, (text, tokens) in enumerate(zip(texts, predictor.tokenize(texts), strict=True), start=1):
-        if len(tokens) > limit:
-            raise UnrollError(f"{origin}text {number}: has {len(tokens):,} {word}s, expected at most {limit:,}")
-        size += len(tokens)
-        if size > MAX_TOKENS:
-            parts.append([])
-            size = len(tokens)
-        parts[-1].append(text)
-    return np.concatenate([predictor.predict(part) for part in parts if part])
 
 
 def write(output: Path | None, text: str) -> None:

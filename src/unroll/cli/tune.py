@@ -33,7 +33,7 @@ def tune(
     from unroll.tracking.runs import PARENT, workspace_tags
     from unroll.tracking.store import open_store, tracking_uri
     from unroll.training.cross_validation import load_training_data
-    from unroll.tuning.sweep import Resources, run_sweep
+    from unroll.tuning.sweep import Sweep, run_sweep
 
     config, competition = read_config(paths.PARAMS), load_competition(paths.competition(task))
     if task not in config.task:
@@ -48,14 +48,10 @@ def tune(
     params = {"seed": config.seed, "trials": trials, **sections.tune.model_dump()}
     run.begin(task, f"{task} sweep", {**tags, "sweep": "yes"}, params)
     try:
-        best = run_sweep(
-            competition, data, sections, seed=config.seed, trials=trials, cache=paths.SWEEP_CACHE,
-            resources=Resources(address, cpus, gpus),
-            mlflow={
-                "tracking_uri": tracking_uri(Path.cwd()), "experiment_name": task,
-                "tags": {**tags, "fold": str(sections.tune.fold), PARENT: run.id or ""},
-            },
-        )  # fmt: skip
+        sweep = Sweep(competition, data, sections, config.seed, address, cpus, gpus)
+        run_tags = {**tags, "fold": str(sections.tune.fold), PARENT: run.id or ""}
+        callback = {"tracking_uri": tracking_uri(Path.cwd()), "experiment_name": task, "tags": run_tags}
+        best = run_sweep(sweep, trials, paths.SWEEP_CACHE, callback)
         values = {f"best.{path}": str(value) for path, value in best.values.items()}
         run.log(metrics={f"best_{competition.metric}": best.score}, tags=values)
         status = "FINISHED"

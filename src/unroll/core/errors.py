@@ -17,15 +17,8 @@ class UnrollError(Exception):
     """
 
 
-ADVICE = {
-    errno.ENOSPC: "free some disk space",
-    errno.EDQUOT: "free some disk space",
-    errno.EFBIG: "free some disk space, or raise the limit on the size of a file",
-    errno.EIO: "check the disk",
-    errno.EROFS: "make the folder writable",
-    errno.EACCES: "make it readable and its folder writable",
-    errno.EPERM: "make it readable and its folder writable",
-}
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def fail(message: str) -> NoReturn:
@@ -83,10 +76,11 @@ def handle_interrupt(kind: type[BaseException], error: BaseException, trace: Tra
 def explain_os_error(error: OSError) -> str | None:
     """Return a message for an error that says that a file cannot be read or written, None for any other."""
     file = f"{error.filename}: " if error.filename else ""
-    if error.errno in ADVICE:
-        return f"{file}{error.strerror}; {ADVICE[error.errno]} and run the same command again"
-    if error.errno is None and "requested and" in str(error):  # how NumPy reports a short write
-        return f"a file was written only in part ({error}); free some disk space and run the same command again"
+    if error.errno in NOT_WRITABLE:
+        return f"{file}{error.strerror}; make it readable and its folder writable, and run the same command again"
+    # NumPy reports a short write without an error number.
+    if error.errno in DISK_FULL or (error.errno is None and "requested and" in str(error)):
+        return f"{file}{error.strerror or error}; free some disk space, and run the same command again"
     return None
 
 

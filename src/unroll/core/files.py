@@ -41,13 +41,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     with _scratch(path) as scratch:
         scratch.mkdir()
         yield scratch
-        if path.exists():
-            old = _scratch_name(path)  # renamed first, so that no reader sees it half deleted
+        old = _scratch_name(path)  # renamed first, so that no reader sees it half deleted
+        with suppress(FileNotFoundError):
             os.replace(path, old)
-            os.replace(scratch, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(scratch, path)
+        os.replace(scratch, path)
+        _remove(old)
 
 
 @contextmanager
@@ -73,9 +71,8 @@ def new_file(path: Path) -> Iterator[Path]:
 def _scratch(path: Path) -> Iterator[Path]:
     """Yield a name beside `path` and remove what is there afterwards, with the leftovers of processes that died."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*-????????.part"):
-        process = left.name.rsplit(".", 2)[1].partition("-")[0]
-        if process.isdigit() and not _is_running(int(process)):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*-*.part"):
+        if not _is_running(int(left.name.rsplit(".", 2)[1].partition("-")[0])):
             _remove(left)
     scratch = _scratch_name(path)
     try:
@@ -91,10 +88,8 @@ def _scratch_name(path: Path) -> Path:
 def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True
 
 

@@ -14,6 +14,7 @@ Pooling = Literal["first", "last", "mean", "max"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 DropoutRate = Annotated[float, Field(ge=0, le=0.95)]
 Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -111,11 +112,11 @@ class TrainConfig(Section):
     min_steps: Positive
     batch_size: Positive
     optimizer: Literal["adam", "adamw"]
-    lr: Annotated[float, Field(gt=0)]
+    lr: Rate
     weight_decay: Annotated[float, Field(ge=0)]
     schedule: Literal["constant", "one_cycle"]
     warmup: Share
-    clip_norm: Annotated[float, Field(gt=0)] | None
+    clip_norm: Rate | None
     label_smoothing: Share
     language_model: Annotated[float, Field(ge=0)]
     word_dropout: Share
@@ -219,7 +220,7 @@ class LessonConfig(Section):
     """One of the course's lessons on "hihell"."""
 
     epochs: Positive
-    lr: Annotated[float, Field(gt=0)]
+    lr: Rate
 
 
 class EmbeddingLessonConfig(LessonConfig):

@@ -5,11 +5,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from unroll.text.batches import iterate_batches
+from unroll.text.batches import make_batch, plan_batches
 from unroll.text.corpus import Corpus
 from unroll.text.spans import Ints
 
-PREDICTION_BATCH = 256
+MAX_SEQUENCES, MAX_TOKENS = 256, 16_384  # in a batch; pooling takes up to 70 KB a token
 
 
 def predict(model: nn.Module, corpus: Corpus, sequences: Ints) -> npt.NDArray[np.float32]:
@@ -17,12 +17,16 @@ def predict(model: nn.Module, corpus: Corpus, sequences: Ints) -> npt.NDArray[np
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
+    lengths = np.diff(corpus.offsets)[sequences]
     spans, probabilities = [], []
     with torch.inference_mode():
-        for batch in iterate_batches(corpus, sequences, PREDICTION_BATCH):
-            logits = model(batch.to(device))  # (spans of the batch, C)
-            probabilities.append(logits.float().softmax(-1).cpu().numpy())
-            spans.append(batch.spans.numpy())
+        for chunk in plan_batches(lengths, MAX_SEQUENCES):
+            size = max(1, MAX_TOKENS // int(lengths[chunk[0]]))
+            for first in range(0, len(chunk), size):
+                batch = make_batch(corpus, sequences[chunk[first : first + size]])
+                logits = model(batch.to(device))  # (spans of the batch, C)
+                probabilities.append(logits.float().softmax(-1).cpu().numpy())
+                spans.append(batch.spans.numpy())
     model.train(was_training)
     position = np.empty(len(corpus.row_ids), dtype=np.int64)  # of each span in the order of the batches
     position[np.concatenate(spans)] = np.arange(sum(map(len, spans)))

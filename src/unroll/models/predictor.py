@@ -15,6 +15,7 @@ from unroll.models.ensemble import Calibration, Ensemble, Probabilities
 from unroll.text.tokenizer import get_tokenizer
 from unroll.text.vocabulary import UNKNOWN_ID
 
+MAX_TOKENS = 20_000  # of a text; it takes 1.4 GB
 PRIVATE_USE = [chr(number) for number in range(0xE000, 0xF900)]  # characters to which Unicode gives no meaning
 
 
@@ -41,10 +42,17 @@ class EnsemblePredictor:
         return self.members[0][0].text
 
     def predict(self, texts: Sequence[str]) -> Probabilities:
-        """Return the class probabilities of whole texts, (R, C); each different text is computed once."""
+        """Return the class probabilities of whole texts, (R, C); each different text is computed once.
+
+        Raises:
+            UnrollError: a text is so long that the computation might not fit into memory.
+        """
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        stacked = np.stack([predict_mean(folds, list(rows)) for folds in self.members])  # (M, different texts, C)
         lengths = np.array([len(tokens) for tokens in self.tokenize(list(rows))], dtype=np.int64)
+        if lengths.max(initial=0) > MAX_TOKENS:
+            number = next(number for number, text in enumerate(texts, start=1) if lengths[rows[text]] > MAX_TOKENS)
+            raise UnrollError(f"text {number}: has {lengths.max():,} tokens, expected at most {MAX_TOKENS:,}")
+        stacked = np.stack([predict_mean(folds, list(rows)) for folds in self.members])  # (M, different texts, C)
         return self.ensemble.apply(stacked.astype(np.float64), lengths)[[rows[text] for text in texts]]
 
     def tokenize(self, texts: Sequence[str]) -> list[list[str]]:

@@ -45,38 +45,44 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Resources:
-    """The address of a Ray cluster (None: this program), and the CPUs and GPUs of a trial."""
+class Sweep:
+    """What is searched, and where trials run.
 
-    address: str | None
-    cpus: float
-    gpus: float
+    Attributes:
+        task: the labels and the metric.
+        data: what to train on.
+        config: the task's sections; `tune` has the space.
+        seed: of the search and of every training.
+        address: of a Ray cluster; None runs Ray in this program.
+        cpus: CPU cores of a trial.
+        gpus: GPUs of a trial.
+    """
+
+    task: Competition
+    data: TrainingData
+    config: TaskConfig
+    seed: int
+    address: str | None = None
+    cpus: float = 1
+    gpus: float = 0
+
+    def key(self) -> str:
+        """Return the task's name and the hash of everything that the results depend on."""
+        tune = self.config.tune
+        key = fold_key(self.task, tune.cell, tune.fold, self.data, self.config, self.seed)
+        return f"{self.task.name}-{sha256(json.dumps([key, tune.model_dump()]).encode()).hexdigest()[:16]}"
 
 
-def run_sweep(
-    task: Competition,
-    data: TrainingData,
-    config: TaskConfig,
-    *,
-    seed: int,
-    trials: int,
-    cache: Path,
-    resources: Resources,
-    mlflow: Mapping[str, Any],
-) -> Best:
-    """Search the space of a task's section `tune` until this many trials are finished, those of earlier calls included.
+def run_sweep(sweep: Sweep, trials: int, cache: Path, mlflow: Mapping[str, Any]) -> Best:
+    """Search until this many trials are finished, those of earlier calls included.
 
     A call with the same settings, corpus and code continues an earlier one: finished trials count, and those that were
     running are run again.
 
     Args:
-        task: the labels and the metric.
-        data: what to train on.
-        config: the task's sections.
-        seed: of the search and of every training.
+        sweep: what to search.
         trials: how many trials to finish.
-        cache: folder of sweeps, each named by the hash of its inputs.
-        resources: where trials run.
+        cache: folder of sweeps.
         mlflow: arguments of Ray's MLflowLoggerCallback, which makes a run for each trial.
 
     Raises:
@@ -88,47 +94,36 @@ def run_sweep(
         import ray
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
+        from optuna.trial import TrialState
     except ImportError as error:
         raise UnrollError(f"a sweep needs Ray and Optuna ({error}); pip install -r requirements-tune.txt") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # A trial that restarts after its node was lost reports its epochs again.
     warnings.filterwarnings("ignore", message="The reported value is ignored", module="optuna")
-    states = optuna.trial.TrialState
 
-    folder = (cache / sweep_key(task, data, config, seed)).resolve()
+    folder = (cache / sweep.key()).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
-    study = optuna.create_study(study_name=task.name, storage=storage, direction="maximize", load_if_exists=True)
-    for trial in study.get_trials(states=[states.RUNNING]):
-        study.tell(trial.number, state=states.FAIL)
+    study = optuna.create_study(study_name=folder.name, storage=storage, direction="maximize", load_if_exists=True)
+    for trial in study.get_trials(states=[TrialState.RUNNING]):
+        study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
-    missing = trials - len(study.get_trials(states=[states.COMPLETE]))
+    missing = trials - len(study.get_trials(states=[TrialState.COMPLETE]))
     if missing > 0:
-        _connect(resources.address)
+        _connect(sweep.address)
         try:
-            _run_trials(task, data, config, seed, missing, folder, study, resources, mlflow)
+            _run_trials(sweep, missing, folder, storage, len(study.trials), mlflow)
         finally:
             with suppress(Exception):
                 ray.shutdown()
-    finished = study.get_trials(states=[states.COMPLETE])
+    finished = study.get_trials(states=[TrialState.COMPLETE])
     if not finished:
         raise UnrollError("no trial finished; the errors are above")
     return Best(dict(study.best_trial.params), float(study.best_value), len(finished))
 
 
-def sweep_key(task: Competition, data: TrainingData, config: TaskConfig, seed: int) -> str:
-    """Return the task's name and the hash of everything that a sweep's results depend on."""
-    key = fold_key(task, config.tune.cell, config.tune.fold, data, config, seed)
-    content = json.dumps([key, config.tune.model_dump()])
-    return f"{task.name}-{sha256(content.encode()).hexdigest()[:16]}"
-
-
 def apply_values(config: TaskConfig, values: Mapping[str, Any]) -> TaskConfig:
-    """Return the sections with some values changed, each named as in `train.lr`.
-
-    Raises:
-        pydantic.ValidationError: a value is invalid.
-    """
+    """Return the sections with some values changed, each named as in `train.lr`."""
     sections = config.model_dump()
     for path, value in values.items():
         section, key = path.split(".")
@@ -151,44 +146,35 @@ def _connect(address: str | None) -> None:
         raise UnrollError(f"Ray: {chosen or 'a local cluster'} cannot be reached ({reason})") from None
 
 
-def _run_trials(
-    task: Competition,
-    data: TrainingData,
-    config: TaskConfig,
-    seed: int,
-    missing: int,
-    folder: Path,
-    study: Any,
-    resources: Resources,
-    mlflow: Mapping[str, Any],
-) -> None:
+def _run_trials(sweep: Sweep, count: int, folder: Path, storage: Any, earlier: int, mlflow: Mapping[str, Any]) -> None:
     from optuna.samplers import TPESampler
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
+    config, corpus = sweep.config.tune, sweep.data.corpus
     search = OptunaSearch(
-        make_space(config),
+        make_space(sweep.config),
         metric="score",
         mode="max",
         # The first suggestions are random; a call that continues must not draw those of the call before.
-        sampler=TPESampler(seed=seed + len(study.trials), constant_liar=True),
-        study_name=study.study_name,
-        storage=study._storage,
+        sampler=TPESampler(seed=sweep.seed + earlier, constant_liar=True),
+        study_name=folder.name,
+        storage=storage,
     )
-    grace_period, reduction_factor = config.tune.grace_period, config.tune.reduction_factor
-    in_memory = Corpus(**{name: np.array(values) for name, values in vars(data.corpus).items()})
-    trainable = tune.with_parameters(_train, task=task, config=config, seed=seed, data=replace(data, corpus=in_memory))
+    scheduler = ASHAScheduler(
+        "training_iteration", "score", "max", MAX_EPOCHS, config.grace_period, config.reduction_factor
+    )
+    in_memory = Corpus(**{name: np.array(values) for name, values in vars(corpus).items()})
+    trainable = tune.with_parameters(_train, sweep=replace(sweep, data=replace(sweep.data, corpus=in_memory)))
     with TemporaryDirectory(dir=folder) as scratch:
         tune.Tuner(
-            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+            tune.with_resources(trainable, {"cpu": sweep.cpus, "gpu": sweep.gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=search,
-                scheduler=ASHAScheduler(
-                    "training_iteration", "score", "max", MAX_EPOCHS, grace_period, reduction_factor
-                ),
-                num_samples=missing,
-                trial_name_creator=lambda trial: f"{task.name} trial {trial.trial_id}",
+                scheduler=scheduler,
+                num_samples=count,
+                trial_name_creator=lambda trial: f"{sweep.task.name} trial {trial.trial_id}",
             ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
@@ -214,7 +200,7 @@ def make_space(config: TaskConfig) -> dict[str, Any]:
     return space
 
 
-def _train(values: Mapping[str, Any], *, task: Competition, config: TaskConfig, seed: int, data: TrainingData) -> None:
+def _train(values: Mapping[str, Any], *, sweep: Sweep) -> None:
     """Train one cell on one fold, in a process of Ray."""
     from ray import tune
 
@@ -223,14 +209,13 @@ def _train(values: Mapping[str, Any], *, task: Competition, config: TaskConfig, 
     def report(record: EpochRecord, spans_per_second: float | None) -> None:
         nonlocal best
         content = asdict(record)
-        best = max(best, content[f"valid_{task.metric}"])
+        best = max(best, content[f"valid_{sweep.task.metric}"])
         tune.report({**content, "score": best})
 
-    chosen = apply_values(config, values)
+    config = apply_values(sweep.config, values)
+    cell, fold = config.tune.cell, config.tune.fold
     with TemporaryDirectory() as cache:
-        train_fold(
-            task, chosen.tune.cell, chosen.tune.fold, data, chosen, seed=seed, cache=Path(cache), on_epoch=report
-        )
+        train_fold(sweep.task, cell, fold, sweep.data, config, seed=sweep.seed, cache=Path(cache), on_epoch=report)
 
 
 def _make_callback(mlflow: Mapping[str, Any]) -> Any:
