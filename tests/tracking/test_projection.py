@@ -21,7 +21,14 @@ from unroll.core.files import read_json, sha256_of
 from unroll.tracking import projection
 from unroll.tracking.live import LiveFold
 from unroll.tracking.projection import TaskOutputs, project_task
-from unroll.tracking.queries import find_champion, find_run, list_versions, read_predictions, search_runs
+from unroll.tracking.queries import (
+    download_model,
+    find_champion,
+    find_run,
+    list_versions,
+    read_predictions,
+    search_runs,
+)
 
 NAMES = {f"sentiment {cell}{fold}" for cell in CELLS for fold in ("", *(f" fold {number}" for number in FOLDS))} | {
     "sentiment ensemble"
@@ -164,6 +171,22 @@ def test_folds_logged_live_are_put_below_their_cell_and_completed(root: Path) ->
         assert found[run_id].info.status == "FINISHED"
     assert "spans_per_second" in found[str(whole)].data.metrics
     assert project_task(outputs) == []
+
+
+@pytest.mark.slow
+def test_files_that_were_deleted_come_back(projected: TaskOutputs) -> None:
+    before = snapshot()
+    shutil.rmtree(projected.rows.parents[2] / "mlartifacts")
+    assert project_task(projected) == [
+        "sentiment: logged to MLflow: RNN, GRU, ensemble",
+        "sentiment: the champion is now version 2 (RNN): the files of version 1, the same model, were missing",
+    ]
+    assert {name: each[4] for name, each in snapshot().items()} == {name: each[4] for name, each in before.items()}
+    assert project_task(projected) == []
+    champion = find_champion("sentiment")
+    assert champion is not None
+    folder = download_model(champion, projected.rows.parents[2])
+    assert (folder / "MLmodel").is_file()
 
 
 @pytest.mark.slow

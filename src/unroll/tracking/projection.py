@@ -83,6 +83,7 @@ class _Projection:
         self.digests = {cell: str(record["digest"]) for cell, record in self.records.items()}
         self.digests[ENSEMBLE] = sha256_of(outputs.ensemble)
         self.runs: dict[str, str] = {}
+        self.models: dict[str, str] = {}
         self.logged: list[str] = []
 
     @cached_property
@@ -155,14 +156,14 @@ class _Projection:
         return join_predictions(pd.read_parquet(self.folders[model] / "out_of_fold.parquet"), self.rows)
 
     def _begin(self, model: str, tags: Mapping[str, str]) -> tuple[str, bool]:
-        """Return the id of the run of a model, and whether it has to be logged, or finished after an interruption."""
+        """Return the id of the run of a model, and whether it is incomplete: new, interrupted, or without files."""
         digest = self.digests[model]
-        found = queries.search_runs(f"tags.{OUTPUTS} = '{digest}' AND tags.fold IS NULL", self.name)
-        found.sort(key=lambda run: run.info.status != "FINISHED")
+        found = queries.search_runs(f"tags.{OUTPUTS} = '{digest}' AND tags.fold IS NULL", self.name, most=1)
         tags = {**self.outputs.tags, "task": self.name, "cell": model, OUTPUTS: digest, **tags}
         run_id = found[0].info.run_id if found else create_run(self.name, name_run(self.name, model), tags)
         self.runs[model] = run_id
-        return run_id, not found or found[0].info.status != "FINISHED"
+        is_whole = bool(found) and found[0].info.status == "FINISHED"
+        return run_id, not (is_whole and self.client.list_artifacts(run_id, str(queries.PREDICTIONS.parent)))
 
     def _finish(self, model: str, params: Mapping[str, Any], scores: Mapping[str, float]) -> None:
         """Log parameters, scores, predictions and the model itself, and end the run."""
@@ -174,7 +175,7 @@ class _Projection:
             self.client.log_artifact(run_id, str(file), str(queries.PREDICTIONS.parent))
             artifacts = self._copy_bundles(model, Path(scratch))
             with warnings.catch_warnings(action="ignore"), mlflow.start_run(run_id=run_id):
-                mlflow.pyfunc.log_model(
+                logged = mlflow.pyfunc.log_model(
                     name="model",
                     python_model=str(Path(__file__).with_name("pyfunc.py")),
                     artifacts=artifacts,
@@ -182,6 +183,7 @@ class _Projection:
                     input_example=self.rows["text"].iloc[:2].tolist(),
                     pip_requirements=[f"{name}=={package_version(name).split('+')[0]}" for name in REQUIREMENTS],
                 )
+        self.models[model] = str(logged.model_id)
         self.logged.append(model)
 
     def _copy_bundles(self, model: str, scratch: Path) -> dict[str, str]:
@@ -203,12 +205,15 @@ class _Projection:
         found = {model: self.client.get_run(run_id) for model, run_id in self.runs.items()}
         best = choose_best({model: run.data.metrics["score"] for model, run in found.items()})
         versions = [each for each in queries.list_versions(self.name) if each.tags.get(OUTPUTS) == self.digests[best]]
+        version = versions[0] if versions and best not in self.logged else None
         champion = queries.find_champion(self.name)
-        if versions and champion is not None:
+        if version is not None and champion is not None:
             return []
-        version = versions[0] if versions else self._register(best, found[best])
+        version = version or self._register(best, found[best])
         named, why = f"version {version.version} ({best})", "there was none before"
-        if champion is not None:
+        if champion is not None and champion.tags.get(OUTPUTS) == self.digests[best]:
+            why = f"the files of version {champion.version}, the same model, were missing"
+        elif champion is not None:
             decision = decide(
                 self._predictions(best),
                 queries.read_predictions(str(champion.run_id)),
@@ -225,13 +230,14 @@ class _Projection:
         return [f"{self.name}: the champion is now {named}: {why}"]
 
     def _register(self, model: str, run: mlflow.entities.Run) -> ModelVersion:
-        run_id, models = run.info.run_id, run.outputs.model_outputs if run.outputs else []
-        if not models:
-            raise UnrollError(f"MLflow: run {run_id} of {self.name} {model} has no model; delete the run")
+        logged = run.outputs.model_outputs if run.outputs else []
+        if not logged:
+            raise UnrollError(f"MLflow: run {run.info.run_id} of {self.name} {model} has no model; delete the run")
+        model_id = self.models.get(model, logged[-1].model_id)
         if not self.client.search_registered_models(filter_string=f"name = '{self.name}'"):
             self.client.create_registered_model(self.name)
         score, sample = f"{run.data.metrics['score']:.6f}", "yes" if self.outputs.is_sample else "no"
         tags = {"task": self.name, "cell": model, "metric": self.task.metric, "score": score, "sample": sample,
                 OUTPUTS: self.digests[model]}  # fmt: skip
-        uri, model_id = f"models:/{models[-1].model_id}", models[-1].model_id
+        uri, run_id = f"models:/{model_id}", run.info.run_id
         return self.client.create_model_version(self.name, uri, run_id=run_id, tags=tags, model_id=model_id)
