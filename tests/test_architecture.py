@@ -121,7 +121,7 @@ def test_a_stages_params_are_sections_that_exist(pipeline: dict[str, dict[str, o
 def test_the_pipelines_tasks_and_cells_are_those_of_the_settings(config: Config) -> None:
     content = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     assert content["vars"][0]["raw"].keys() == set(config.tasks), "the vars of dvc.yaml name other tasks"
-    assert content["stages"]["train"]["matrix"] == {"task": "${tasks}", "cell": "${cells}"}
+    assert content["stages"]["train"]["matrix"] == {"task": "${tasks}"}
     assert set(config.cells) <= CELLS.keys() == set(get_args(CellName))
 
 

@@ -176,7 +176,7 @@ def test_a_changed_recipe_retrains_its_task_alone_and_changing_back_trains_nothi
     restored.set("surnames.train.lr", 0.02)
     out = restored.run("dvc", "repro").stdout
     trained = re.findall(r"Running stage '(train@\S+)'", out)
-    assert trained == [f"train@surnames-{cell}" for cell in CELLS]
+    assert trained == ["train@surnames"]
     assert restored.state() != before
     restored.run("git", "checkout", "-q", "HEAD", "--", "params.yaml")
     assert "Running stage 'train" not in restored.run("dvc", "repro").stdout
@@ -259,7 +259,7 @@ def test_a_mistake_in_the_settings_is_one_sentence_and_spoils_nothing(
 ) -> None:
     before = {name: content for name, content in restored.state().items() if "sentiment" in name}
     restored.set(key, value)
-    done = restored.run("dvc", "repro", "download@surnames", "tokenize@surnames", "train@surnames-RNN", check=False)
+    done = restored.run("dvc", "repro", "download@surnames", "tokenize@surnames", "train@surnames", check=False)
     assert done.returncode != 0
     assert told in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -296,7 +296,7 @@ def test_vectors_make_words_known_that_stand_in_the_test_part_alone(restored: Pr
 
 def test_an_experiment_is_tagged_in_mlflow(restored: Project) -> None:
     out = restored.run("dvc", "exp", "run", "-n", "faster", "-S", "sentiment.train.lr=0.01").stdout
-    assert "train@sentiment-LSTM" in out
+    assert "train@sentiment" in out
     assert "train@surnames" not in re.sub(r"Stage '\S+' didn't change", "", out)
     found = json.loads(restored.run("python", "-c", MLFLOW_CHECK).stdout.splitlines()[-1])
     tagged = [run for run in found["runs"] if run["tags"].get("dvc_experiment") == "faster"]

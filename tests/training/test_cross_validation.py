@@ -1,15 +1,24 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
+import unroll
 from tests.support.definitions import load_task
 from unroll.core.errors import UnrollError
 from unroll.core.settings import TaskConfig, TrainConfig
+from unroll.models.bundle import Bundle, load_bundle
 from unroll.text.corpus import Corpus
 from unroll.text.vocabulary import Vocabulary
-from unroll.training.cross_validation import FoldResult, TrainingData, collect_folds, fold_key, score_folds, train_fold
+from unroll.training import cross_validation
+from unroll.training.cross_validation import (
+    FoldResult,
+    Training,
+    TrainingData,
+    collect_folds,
+    train_fold,
+)
 
 TASK = load_task("sentiment")
 LABELS = list(TASK.labels)
@@ -22,13 +31,17 @@ def data(small_corpus: tuple[Corpus, Vocabulary]) -> TrainingData:
 
 
 def run(fold: int, data: TrainingData, config: TaskConfig, cache: Path) -> FoldResult:
-    return train_fold(TASK, "GRU", fold, data, config, seed=1, cache=cache)
+    return train_fold(Training(TASK, "GRU", fold, config, seed=1), data, cache)
+
+
+def bundle_of(result: FoldResult) -> Bundle:
+    return load_bundle(result.done)
 
 
 def test_a_token_that_the_folds_training_rows_lack_is_unknown_in_it(
     data: TrainingData, task_config: TaskConfig, tmp_path: Path
 ) -> None:
-    tokens = run(2, data, task_config, tmp_path).bundle.vocabulary.tokens
+    tokens = bundle_of(run(2, data, task_config, tmp_path)).vocabulary.tokens
     assert "bad" in data.vocabulary.tokens
     assert "bad" not in tokens
     assert "good" in tokens
@@ -40,8 +53,8 @@ def test_min_count_counts_in_the_folds_own_training_rows(
     text = task_config.text.model_copy(update={"min_count": 2})
     config = task_config.model_copy(update={"text": text})
     # "very" stands twice in all, but once in the rows that the last fold trains on
-    assert "very" not in run(2, data, config, tmp_path).bundle.vocabulary.tokens
-    assert "very" in run(1, data, config, tmp_path).bundle.vocabulary.tokens
+    assert "very" not in bundle_of(run(2, data, config, tmp_path)).vocabulary.tokens
+    assert "very" in bundle_of(run(1, data, config, tmp_path)).vocabulary.tokens
 
 
 def test_a_bundle_reads_a_row_kept_back_as_the_fold_did(
@@ -50,19 +63,14 @@ def test_a_bundle_reads_a_row_kept_back_as_the_fold_did(
     result = run(2, data, task_config, tmp_path)
     row_ids, probabilities = result.probabilities("valid")
     assert row_ids.tolist() == [105, 106, 107]
-    np.testing.assert_allclose(result.bundle.predict(["a very bad film"])[0], probabilities[0], atol=1e-6)
+    np.testing.assert_allclose(bundle_of(result).predict(["a very bad film"])[0], probabilities[0], atol=1e-6)
 
 
 def test_a_finished_fold_is_not_trained_again(data: TrainingData, task_config: TaskConfig, tmp_path: Path) -> None:
     first = run(0, data, task_config, tmp_path)
-    (first.folder / "mark").touch()
-    told: list[float | None] = []
-    again = train_fold(
-        TASK, "GRU", 0, data, task_config, seed=1, cache=tmp_path,
-        on_epoch=lambda record, speed: told.append(speed),
-    )  # fmt: skip
-    assert (again.folder / "mark").exists()
-    assert told == [None] * task_config.train.epochs
+    written = (first.done / "weights.safetensors").stat().st_mtime_ns
+    again = run(0, data, task_config, tmp_path)
+    assert (again.done / "weights.safetensors").stat().st_mtime_ns == written
     assert not list(tmp_path.rglob("epoch-*"))
 
 
@@ -70,27 +78,43 @@ def test_a_finished_fold_that_is_damaged_is_told_and_trained_again(
     data: TrainingData, task_config: TaskConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = run(1, data, task_config, tmp_path)
-    weights = whole.folder / "weights.safetensors"
+    weights = whole.done / "weights.safetensors"
     before = weights.read_bytes()
     weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
     capsys.readouterr()
     again = run(1, data, task_config, tmp_path)
-    assert f"warning: {weights}: damaged" in capsys.readouterr().err
-    assert (again.folder / "weights.safetensors").read_bytes() == before
+    assert f"warning: {weights}: missing or damaged" in capsys.readouterr().err
+    assert (again.done / "weights.safetensors").read_bytes() == before
 
 
 def test_the_key_of_a_fold_changes_with_all_that_it_comes_from(
     data: TrainingData, task_config: TaskConfig, plain_recipe: TrainConfig
 ) -> None:
-    def key(**changed: object) -> str:
-        parts = {"cell": "GRU", "fold": 0, "data": data, "config": task_config, "seed": 1, **changed}
-        return fold_key(TASK, **parts)  # type: ignore[arg-type]
+    def key(data: TrainingData = data, **changed: object) -> str:
+        parts = {"cell": "GRU", "fold": 0, "config": task_config, "seed": 1, **changed}
+        return Training(TASK, **parts).key(data)  # type: ignore[arg-type]
 
     other_recipe = task_config.model_copy(update={"train": plain_recipe.model_copy(update={"lr": 0.02})})
     other_material = TrainingData(data.corpus, "another digest", data.vocabulary, None)
     keys = {key(), key(cell="RNN"), key(fold=1), key(seed=2), key(config=other_recipe), key(data=other_material)}
     assert len(keys) == 6
     assert key() == key()
+
+
+def test_the_code_in_the_key_is_that_of_the_packages_that_a_fold_depends_on(tmp_path: Path) -> None:
+    code_digest = cross_validation.code_digest.__wrapped__
+    package = tmp_path / "unroll"
+    shutil.copytree(Path(unroll.__file__).parent, package)
+    before = code_digest(package)
+    assert before == code_digest(Path(unroll.__file__).parent)
+    for name in ("evaluation/significance.py", "report/page.py", "cli/app.py"):
+        (package / name).write_text("changed = True")
+        assert code_digest(package) == before
+    for name in ("evaluation/metrics.py", "training/fit.py", "text/corpus.py", "models/cells.py", "data/rows.py"):
+        (package / name).write_text(f"{name!r}")
+        changed = code_digest(package)
+        assert changed != before
+        before = changed
 
 
 def test_pretrained_vectors_start_the_embedding_and_must_fit_it(
@@ -100,7 +124,7 @@ def test_pretrained_vectors_start_the_embedding_and_must_fit_it(
     vectors = np.full((len(vocabulary), 5), 7, dtype=np.float32)
     vectors[vocabulary.tokens.index("film")] = np.nan
     still = task_config.model_copy(update={"train": plain_recipe.model_copy(update={"lr": 1e-9, "epochs": 1})})
-    bundle = run(0, TrainingData(corpus, "vectors", vocabulary, vectors), still, tmp_path).bundle
+    bundle = bundle_of(run(0, TrainingData(corpus, "vectors", vocabulary, vectors), still, tmp_path))
     assert bundle.model.embedding is not None
     weight = bundle.model.embedding.weight
     found = {token: bool((weight[number] > 6.9).all()) for number, token in enumerate(bundle.vocabulary.tokens)}
@@ -121,12 +145,12 @@ def test_a_word_with_a_vector_is_known_in_a_fold_that_did_not_train_on_it(
     """The word "bad" stands in the third sentence alone, which fold 2 holds out."""
     corpus, vocabulary = small_corpus
     vectors = np.full((len(vocabulary), 5), np.nan, dtype=np.float32)
-    without = run(2, TrainingData(corpus, "without", vocabulary, vectors), task_config, tmp_path).bundle
+    without = bundle_of(run(2, TrainingData(corpus, "without", vocabulary, vectors), task_config, tmp_path))
     assert "bad" not in without.vocabulary.tokens
     vectors[vocabulary.tokens.index("bad")] = 0.5
     assert (
         "bad"
-        in run(2, TrainingData(corpus, "with", vocabulary, vectors), task_config, tmp_path).bundle.vocabulary.tokens
+        in bundle_of(run(2, TrainingData(corpus, "with", vocabulary, vectors), task_config, tmp_path)).vocabulary.tokens
     )
 
 
@@ -137,13 +161,12 @@ def test_out_of_fold_tables_stack_folds_and_test_tables_average_them(
     table = collect_folds(results, "valid", LABELS)
     assert table["row_id"].tolist() == list(range(100, 108))
     assert table["fold"].tolist() == [0, 0, 1, 1, 1, 2, 2, 2]
-    truth = pd.Series([4, 4, 1, 3, 2, 0, 1, 2], index=range(100, 108))
-    scores = score_folds(results, truth)
-    right = table[LABELS].to_numpy().argmax(1) == truth.to_numpy()
-    assert [score["accuracy"] for score in scores] == [right[:2].mean(), right[2:5].mean(), right[5:].mean()]
+    right = table[LABELS].to_numpy().argmax(1) == np.array([4, 4, 1, 3, 2, 0, 1, 2])
+    found = [result.summary["accuracy"] for result in results]
+    assert found == [right[:2].mean(), right[2:5].mean(), right[5:].mean()]
 
     for number, result in enumerate(results):
-        np.savez(result.folder / "test.npz", row_ids=[9, 8], probabilities=np.full((2, 5), number / 10))
+        np.savez(result.done / "test.npz", row_ids=[9, 8], probabilities=np.full((2, 5), number / 10))
     test = collect_folds(results, "test", LABELS)
     assert test["row_id"].tolist() == [8, 9]
     np.testing.assert_allclose(test[LABELS], 0.1)

@@ -1,189 +1,287 @@
-"""Folds in processes of their own, through the stage that a person runs."""
+"""Trainings in a pool of processes: equal results, and how they end."""
 
+import fcntl
 import os
+import pty
 import re
-import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import joblib
 import psutil
 import pytest
+import torch
 
-from tests.support.project import Project
+from tests.support.definitions import load_task
 from unroll.core.errors import UnrollError
-from unroll.training import parallel as sidebyside
-from unroll.training.parallel import count_jobs
+from unroll.core.settings import TaskConfig, TrainConfig
+from unroll.text.corpus import Corpus
+from unroll.text.vocabulary import Vocabulary
+from unroll.training import parallel
+from unroll.training.cross_validation import Training, TrainingData
+from unroll.training.history import EpochRecord
+from unroll.training.parallel import FoldListener, count_jobs, train_all
 
-pytestmark = pytest.mark.slow
-STAGE = ("-m", "unroll.stages.train", "sentiment", "GRU")
-
-
-@pytest.fixture
-def project(sentiment_project: Project) -> Project:
-    shutil.rmtree(sentiment_project.folder / ".cache/folds", ignore_errors=True)
-    return sentiment_project
-
-
-def read_models(project: Project) -> dict[str, bytes]:
-    folder = project.folder / "models/sentiment/GRU"
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def fold_runs(project: Project) -> list[tuple[str, str, int]]:
-    """Return fold, status and number of epochs of every fold's run, the newest first."""
-    code = (
-        "import mlflow; mlflow.set_tracking_uri('sqlite:///mlflow.db'); client = mlflow.MlflowClient()\n"
-        "for run in mlflow.search_runs(experiment_names=['sentiment'], filter_string='tags.fold IS NOT NULL', "
-        "output_format='list'):\n"
-        "    epochs = len(client.get_metric_history(run.info.run_id, 'loss'))\n"
-        "    print(run.data.tags['fold'], run.info.status, epochs)"
-    )
-    lines = project.run("python", "-c", code).stdout.splitlines()
-    return [(fold, status, int(epochs)) for fold, status, epochs in map(str.split, lines)]
-
-
-def begin(project: Project, **variables: str) -> subprocess.Popen[str]:
-    environment = project.environment() | {"UNROLL_JOBS": "2"} | variables
-    return subprocess.Popen(
-        [sys.executable, *STAGE], cwd=project.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), start_new_session=True,
-    )  # fmt: skip
-
-
-def find_children(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return the processes that train, or begin to."""
-    children = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "spawn_main" in " ".join(child.cmdline()):
-                children.append(child)
-    return children
-
-
-def wait_for_children(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Wait until the processes that train begin, which takes them seconds."""
-    while process.poll() is None:
-        children = find_children(process)
-        with suppress(psutil.NoSuchProcess):
-            if len(children) == 2 and all(child.cpu_times().user > 0.5 for child in children):
-                return children  # each in the middle of its imports
-        time.sleep(0.05)
-    raise AssertionError(f"no children: {process.communicate()}")
-
-
-def wait_for_epoch(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Wait until a fold has finished an epoch, and return the processes that train."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "epoch 1/" in line:
-            return find_children(process)
-    raise AssertionError(f"no epoch: {process.stderr.read() if process.stderr else ''}")
-
-
-def test_folds_side_by_side_are_those_trained_one_by_one(project: Project) -> None:
-    project.run("python", *STAGE)
-    expected = read_models(project)
-    shutil.rmtree(project.folder / ".cache/folds")
-    done = project.run("python", *STAGE, UNROLL_JOBS="2")
-    assert read_models(project) == expected
-    assert len(re.findall(r"sentiment GRU fold [02]: epoch 2/2", done.stdout)) == 2
-    assert sorted(fold_runs(project)[:2]) == [("0", "FINISHED", 2), ("2", "FINISHED", 2)]
-    again = project.run("python", *STAGE, UNROLL_JOBS="2")
-    assert "epoch" not in again.stdout, "finished folds are taken from the cache"
-    assert read_models(project) == expected
-
-
-def test_a_mistake_in_a_fold_is_one_sentence(project: Project) -> None:
-    params = project.folder / "params.yaml"
-    before, before_it = params.read_text(), len(fold_runs(project))
-    project.set("sentiment.train.lr", 1e30)
-    try:
-        done = project.run("python", *STAGE, check=False, UNROLL_JOBS="2")
-    finally:
-        params.write_text(before)
-    assert done.returncode == 1
-    assert re.fullmatch(r"error: sentiment GRU fold [02]: the loss is .+; lower train.lr .+\n", done.stderr)
-    statuses = sorted(status for _, status, _ in fold_runs(project)[:-before_it])
-    assert statuses in (["FAILED", "KILLED"], ["FAILED", "FAILED"], ["FAILED"])
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+from pathlib import Path
+import joblib
+from unroll.core.errors import run_program
+from unroll.training.parallel import FoldListener, train_all
+trainings, data = joblib.load(sys.argv[1])
+run_program(lambda: train_all(trainings, data, cache=Path(sys.argv[2]), listener=FoldListener()))
+"""
 
 
 @pytest.fixture
-def long_training(project: Project) -> Iterator[Project]:
-    params = project.folder / "params.yaml"
-    before = params.read_text()
-    project.set("sentiment.train.epochs", 12)
-    yield project
-    params.write_text(before)
+def data(small_corpus: tuple[Corpus, Vocabulary]) -> TrainingData:
+    corpus, vocabulary = small_corpus
+    return TrainingData(corpus, "digest", vocabulary, None)
 
 
-@pytest.mark.parametrize("which", [0, -1])
-def test_a_fold_whose_process_is_gone_is_said_and_the_next_run_goes_on(long_training: Project, which: int) -> None:
-    before = len(fold_runs(long_training))
-    process = begin(long_training)
-    sorted(wait_for_epoch(process), key=lambda child: child.pid)[which].kill()
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "error: sentiment GRU: a process that trained a fold is gone" in told
-    assert "Traceback" not in told
-    statuses = [status for _, status, _ in fold_runs(long_training)[:-before]]
-    assert statuses in (["KILLED"] * 2, ["KILLED"]), "no fold has failed by a fault of its own"
-    done = long_training.run("python", *STAGE, UNROLL_JOBS="2")
-    assert done.stdout.count("epoch 12/12") == 2
-    assert done.stdout.count("epoch 1/12") < 2
+@pytest.fixture
+def trainings(task_config: TaskConfig, full_recipe: TrainConfig) -> list[Training]:
+    config = task_config.model_copy(update={"train": full_recipe})
+    task = load_task("sentiment")
+    return [Training(task, cell, fold, config, seed=1) for cell in ("RNN", "LSTM") for fold in (0, 2)]
 
 
-@pytest.mark.parametrize("wait", [wait_for_children, wait_for_epoch])
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_no_process_outlives_the_stage_and_the_next_run_ends_as_if_nothing_had_been(
-    long_training: Project, end: signal.Signals, wait: Callable[[subprocess.Popen[str]], list[psutil.Process]]
+def with_recipe(trainings: list[Training], **changes: object) -> list[Training]:
+    config = trainings[0].config
+    recipe = config.train.model_copy(update=changes)
+    return [replace(each, config=config.model_copy(update={"train": recipe})) for each in trainings]
+
+
+def read_results(cache: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(cache)): path.read_bytes() for path in cache.rglob("done/*") if path.is_file()}
+
+
+@dataclass(frozen=True)
+class Notes(FoldListener):
+    """Writes what it is told into a folder, a file a training."""
+
+    folder: Path
+
+    def begin(self, cell: str, fold: int, run_id: str | None) -> str:
+        object.__setattr__(self, "name", f"{cell} {fold}")
+        self.write(f"begin {run_id} {torch.get_num_threads()} {os.environ['OMP_WAIT_POLICY']} {os.getpid()}")
+        return f"run of {cell} {fold}"
+
+    def epoch(self, record: EpochRecord, spans_per_second: float | None) -> None:
+        self.write(f"epoch {record.epoch} {spans_per_second is None}")
+        if record.epoch == 2 and (self.folder / "stop").exists():
+            raise UnrollError("stop here")
+
+    def end(self, digest: str, scores: dict[str, float]) -> None:
+        self.write(f"end {digest} {sorted(scores)}")
+
+    def write(self, line: str) -> None:
+        with (self.folder / self.__dict__["name"]).open("a") as file:
+            print(line, file=file)
+
+
+def test_results_do_not_depend_on_how_many_run_at_once(
+    trainings: list[Training],
+    data: TrainingData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    long_training.run("python", *STAGE)
-    expected = read_models(long_training)
-    shutil.rmtree(long_training.folder / ".cache/folds")
-    process = begin(long_training)
-    children = wait(process)
-    assert len(children) == 2
+    for jobs in ("1", "2"):
+        monkeypatch.setenv("UNROLL_JOBS", jobs)
+        notes = tmp_path / f"notes {jobs}"
+        notes.mkdir()
+        results = train_all(trainings, data, cache=tmp_path / jobs, listener=Notes(notes))
+        assert [result.fold for result in results] == [0, 2, 0, 2]
+        out = capsys.readouterr().out.splitlines()
+        assert len(out) == 4
+        assert all(
+            re.fullmatch(r"sentiment (RNN|LSTM) fold [02]: best epoch \d, accuracy 0\.\d{4}, \d+ s", line)
+            for line in out
+        )
+        if jobs == "1":
+            assert ["LSTM" in line for line in out] == [True, True, False, False], "the longest come first"
+        for training, result in zip(trainings, results, strict=True):
+            begin, *epochs, end = (notes / f"{training.cell} {training.fold}").read_text().splitlines()
+            assert begin.startswith("begin None 1 PASSIVE ")
+            assert (begin.split()[-1] == str(os.getpid())) == (jobs == "1")
+            assert epochs == [f"epoch {epoch} False" for epoch in (1, 2, 3)]
+            assert end == f"end {result.summary['digest']} ['accuracy', 'best_epoch', 'log_loss', 'macro_f1']"
+    assert read_results(tmp_path / "1") == read_results(tmp_path / "2")
+    train_all(trainings, data, cache=tmp_path / "2", listener=Notes(tmp_path / "none"))
+    assert capsys.readouterr().out.count("from the cache") == 4
+
+
+def test_a_training_that_continues_gets_its_run_id_back(
+    trainings: list[Training], data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNROLL_JOBS", "1")
+    (tmp_path / "stop").touch()
+    with pytest.raises(UnrollError, match="stop here"):
+        train_all(trainings[:1], data, cache=tmp_path / "cache", listener=Notes(tmp_path))
+    (tmp_path / "stop").unlink()
+    train_all(trainings[:1], data, cache=tmp_path / "cache", listener=Notes(tmp_path))
+    told = (tmp_path / "RNN 0").read_text()
+    assert "begin run of RNN 0" in told
+    assert re.findall(r"epoch (\d) True", told) == ["1", "2"]
+    assert not list((tmp_path / "cache").rglob("run_id")), "a finished fold needs no run to continue"
+
+
+def test_the_first_error_is_raised_and_finished_folds_are_kept(
+    trainings: list[Training], data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNROLL_JOBS", "2")
+    broken = with_recipe(trainings[:2], lr=1e30, clip_norm=None)
+    with pytest.raises(UnrollError, match=r"^sentiment RNN fold [02]: the loss is .+; lower train.lr"):
+        train_all([*trainings[2:], *broken], data, cache=tmp_path, listener=FoldListener())
+    assert 1 <= len(list(tmp_path.glob("*/done"))) <= 2, "the second one may have been running"
+
+
+@pytest.fixture
+def start(
+    trainings: list[Training], data: TrainingData, tmp_path: Path
+) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts two long trainings in a program of its own."""
+    joblib.dump((with_recipe(trainings[2:], epochs=100_000), data), tmp_path / "long")
+    started = []
+
+    def run(**options: object) -> "subprocess.Popen[str]":
+        environment = {**os.environ, "UNROLL_JOBS": "2", "PYTHONPATH": str(ROOT / "src")}
+        process: subprocess.Popen[str] = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(tmp_path / "long"), str(tmp_path / "cache")],
+            env=environment, text=True, start_new_session=True,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},  # type: ignore[call-overload]
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def find_workers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.NoSuchProcess):
+            if "popen_loky" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def wait_for_import(process: "subprocess.Popen[str]", cache: Path) -> None:
+    wait_until(lambda: len([each for each in find_workers(process) if each.cpu_times().user > 0.3]) == 2)
+
+
+def wait_for_epochs(process: "subprocess.Popen[str]", cache: Path) -> None:
+    wait_until(lambda: len({path.parent for path in cache.glob("*/checkpoints/epoch-*.pt")}) == 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wait", [wait_for_import, wait_for_epochs])
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_no_process_outlives_the_program(
+    start: Callable[..., "subprocess.Popen[str]"],
+    tmp_path: Path,
+    end: signal.Signals,
+    wait: Callable[["subprocess.Popen[str]", Path], None],
+) -> None:
+    process = start()
+    wait(process, tmp_path / "cache")
+    processes = psutil.Process(process.pid).children(recursive=True)
     began = time.monotonic()
     if end == signal.SIGINT:
-        os.killpg(process.pid, end)  # as a terminal does: all hear it
+        os.killpg(process.pid, end)  # as a terminal does: every process gets it
+        _, err = process.communicate(timeout=20)
+        assert time.monotonic() - began < 5
+        assert process.returncode == 130
+        assert err.startswith("interrupted: ")
+        assert err.count("\n") == 1
     else:
         os.kill(process.pid, end)
-    _, told = process.communicate(timeout=60)
-    if end == signal.SIGINT:
-        assert process.returncode == 130
-        assert told == "interrupted: run the same command again to continue\n"
-    _, alive = psutil.wait_procs(children, timeout=10)
-    assert not alive, f"after {time.monotonic() - began:.0f} s"
-    long_training.run("python", *STAGE, UNROLL_JOBS="2")
-    assert read_models(long_training) == expected
+    _, alive = psutil.wait_procs(processes, timeout=15)
+    assert not alive
 
 
-def test_how_many_folds_train_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_killed_process_ends_the_pool_with_advice(
+    start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    process = start()
+    wait_for_epochs(process, tmp_path / "cache")
+    workers = find_workers(process)
+    workers[0].kill()
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert re.fullmatch(r"error: a training's process was killed, .+; finished .+ UNROLL_JOBS=1 .+\n", err)
+    assert not psutil.wait_procs(workers, timeout=15)[1]
+
+
+@pytest.mark.slow
+def test_each_training_has_a_line_on_a_terminal(start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 110, 0, 0))
+    process = start(stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while not (b"fold 0: " in shown and b"fold 2: " in shown and b"\x1b[A" in shown and b", accuracy" in shown):
+        shown += os.read(ours, 4096)
+    os.killpg(process.pid, signal.SIGINT)
+    with suppress(OSError):  # the terminal is closed at the end
+        while more := os.read(ours, 4096):
+            shown += more
+    process.wait(timeout=20)
+    os.close(ours)
+    assert b"interrupted: " in shown
+    assert b"Traceback" not in shown
+
+
+def test_openmp_threads_wait_passively_in_every_process() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import unroll.training.fit"],
+        env=environment | {"OMP_DISPLAY_ENV": "true"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = re.findall(r"OMP_WAIT_POLICY = '(\w+)'", done.stderr)  # each OpenMP prints it when it is loaded
+    assert set(found) == {"PASSIVE"}
+
+
+def test_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("UNROLL_JOBS", raising=False)
-    monkeypatch.setattr(sidebyside, "MEMORY_LIMIT", tmp_path / "memory.max")
-    monkeypatch.setattr(sidebyside, "trains_on_cpu", lambda: True)
+    monkeypatch.setattr(parallel, "MEMORY_LIMIT", tmp_path / "memory.max")
+    monkeypatch.setattr(parallel, "trains_on_cpu", lambda: True)
     assert count_jobs(1) == 1
     cores = joblib.cpu_count()
     assert count_jobs(1000) <= cores <= len(os.sched_getaffinity(0))
-    monkeypatch.setattr(sidebyside, "MEMORY_OF_A_FOLD", 1)
+    monkeypatch.setattr(parallel, "MEMORY_PER_JOB", 1)
     assert count_jobs(1000) == cores
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
-    assert count_jobs(1000) == 1
-    monkeypatch.delenv("LOKY_MAX_CPU_COUNT")
     for limit, jobs in (("2", min(2, cores)), ("1", 1), ("0", 1), ("max", cores)):
         (tmp_path / "memory.max").write_text(f"{limit}\n")
         assert count_jobs(1000) == jobs
-    monkeypatch.setattr(sidebyside, "trains_on_cpu", lambda: False)
+    monkeypatch.setattr(parallel, "trains_on_cpu", lambda: False)
     assert count_jobs(1000) == 1
     monkeypatch.setenv("UNROLL_JOBS", "3")
     assert (count_jobs(2), count_jobs(5)) == (2, 3)
     for wrong in ("0", "-1", "two", ""):
         monkeypatch.setenv("UNROLL_JOBS", wrong)
-        with pytest.raises(UnrollError, match=f"UNROLL_JOBS={wrong}: expected how many folds"):
+        with pytest.raises(UnrollError, match=f"UNROLL_JOBS: found '{wrong}', expected how many trainings"):
             count_jobs(5)

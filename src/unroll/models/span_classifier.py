@@ -34,7 +34,7 @@ class SpanClassifier(nn.Module):
             UnrollError: the model has no head and its pooled size is not the number of classes.
         """
         super().__init__()
-        self.tokens = tokens
+        self.tokens, self.classes = tokens, classes
         self.pooling = config.pooling
         self.embedding = nn.Embedding(tokens, config.embedding) if config.embedding else None
         if self.embedding is not None:

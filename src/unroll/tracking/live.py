@@ -15,6 +15,7 @@ from unroll.tracking.queries import search_runs
 from unroll.tracking.runs import OUTPUTS, create_run, fold_tags, log_to_run, logged_epochs, name_run, score_metrics
 from unroll.tracking.store import open_store, store_errors
 from unroll.training.history import EpochRecord
+from unroll.training.parallel import FoldListener
 
 
 @dataclass
@@ -78,7 +79,7 @@ class LiveRun:
 
 
 @dataclass
-class LiveFold:
+class LiveFold(FoldListener):
     """Logs each fold as a run of its own, from run.json's `params` and `corpus_sha256` and the stage's `tags`.
 
     `project_task` puts it below its cell's run later.

@@ -1,14 +1,10 @@
-"""One fold of a cross-validation: vocabulary, model and predictions, kept until something they come from changes.
+"""One fold of a cross-validation: prepare its data, train, predict, and keep the result in a cache."""
 
-A room of its own between train.py and the train stage: the stage only says which folds to run.
-"""
-
-import inspect
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache as cached
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -19,46 +15,44 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+import unroll
 from unroll.core.errors import UnrollError, warn
 from unroll.core.files import (
     MANIFEST,
     check_manifest,
     new_folder,
     read_json,
+    sha256_of,
     sha256_of_file,
     write_json,
     write_manifest,
 )
 from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
-from unroll.evaluation.metrics import score
-from unroll.models.bundle import Bundle, load_bundle, save_bundle
+from unroll.evaluation.metrics import Probabilities, score
+from unroll.models.bundle import WEIGHTS, Bundle, save_bundle
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.corpus import TEST_FOLD, Corpus, load_corpus
+from unroll.text.spans import Ints
 from unroll.text.vocabulary import Vocabulary
 from unroll.training.checkpoint import Checkpoints
-from unroll.training.distributed import join_processes
-from unroll.training.fit import fit, predict_together
-from unroll.training.history import EpochRecord, History, OnEpoch, ignore_epoch
+from unroll.training.distributed import join_processes, predict_sharded
+from unroll.training.fit import fit
+from unroll.training.history import History, OnEpoch, ignore_epoch
 
-CODE_WITHOUT_EFFECT = (
-    "unroll.core.settings",
-    "unroll.tracking",
-    "unroll.core.paths",
-    "unroll.training.progress",
-    "unroll.training.parallel",
-)
+CODE = ("data", "text", "models", "training", "evaluation/metrics.py")  # what a fold's result depends on
+LIBRARIES = ("torch", "numpy", "accelerate")
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What every fold of a training reads.
+    """What every fold reads.
 
     Attributes:
         corpus: the arrays of both parts.
         digest: sha256 that stands for the corpus' files.
         vocabulary: of the whole training part.
-        vectors: pretrained vectors, (V, size), NaN rows for words without one; None where none are wanted.
+        vectors: pretrained vectors, (V, size), NaN rows for tokens without one; None for a random embedding.
     """
 
     corpus: Corpus
@@ -68,7 +62,7 @@ class TrainingData:
 
 
 def load_training_data(folder: Path) -> TrainingData:
-    """Read what the tokenize stage wrote into a folder.
+    """Read what the tokenize stage wrote.
 
     Raises:
         UnrollError: a file is missing or damaged.
@@ -84,148 +78,165 @@ def load_training_data(folder: Path) -> TrainingData:
 
 
 @dataclass(frozen=True)
-class FoldResult:
-    """A finished fold: its folder holds the bundle, the history and the probabilities."""
+class Training:
+    """One cell trained with one fold held out; every fold derives its own seed from that of the whole."""
 
+    task: Competition
+    cell: str
     fold: int
+    config: TaskConfig
+    seed: int
+
+    def __str__(self) -> str:
+        """Return its name in messages."""
+        return f"{self.task.name} {self.cell} fold {self.fold}"
+
+    def key(self, data: TrainingData) -> str:
+        """Return the hash of all that the result depends on: settings, corpus, code and library versions."""
+        sections = self.config.model_dump(include={"text", "model", "train"})
+        libraries = {name: version(name) for name in LIBRARIES}
+        names = [self.task.name, self.task.labels, self.cell, self.fold, self.seed]
+        content = [*names, sections, data.digest, code_digest(Path(unroll.__file__).parent), libraries]
+        return sha256(json.dumps(content).encode()).hexdigest()[:24]
+
+
+@cached
+def code_digest(package: Path) -> str:
+    """Return the sha256 of the source that a fold's result depends on, given the folder of unroll."""
+    return sha256_of(*(file for name in CODE for file in sorted((package / name).rglob("*.py")) or [package / name]))
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """The place of a fold in the cache: `<key>/done` once it is finished, `<key>/checkpoints` until then.
+
+    `done` holds a bundle, history.json, fold.json (the summary) and the probabilities.
+    """
+
     folder: Path
+    fold: int
 
-    def is_there(self) -> bool:
-        """Return whether it is there, whole or damaged."""
-        return self.folder.is_dir()
+    @classmethod
+    def of(cls, training: Training, data: TrainingData, cache: Path) -> "FoldResult":
+        """Return the place of a training's result."""
+        return cls(cache / training.key(data), training.fold)
 
-    def discard_damaged(self) -> None:
-        """Remove it where it is not as it was written, and say so on standard error."""
+    @property
+    def done(self) -> Path:
+        """Return the folder of the finished fold."""
+        return self.folder / "done"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Return the folder of the checkpoints."""
+        return self.folder / "checkpoints"
+
+    def is_finished(self) -> bool:
+        """Return whether the fold is finished; a damaged one is deleted with a warning."""
         try:
-            if self.is_there():
-                check_manifest(self.folder, fix="the fold is trained again")
+            if self.done.is_dir():
+                check_manifest(self.done, fix="the fold is trained again")
         except UnrollError as error:
             warn(str(error))
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.done)
+        return self.done.is_dir()
 
     @property
-    def history(self) -> History:
-        """Return the epochs of its training."""
-        content = read_json(self.folder / "history.json")
-        return History([EpochRecord(**record) for record in content["epochs"]], content["best_epoch"])
+    def summary(self) -> dict[str, Any]:
+        """Return fold, digest (sha256 of the weights), best_epoch and the scores on the rows held out."""
+        summary: dict[str, Any] = read_json(self.done / "fold.json")
+        return summary
 
-    @property
-    def bundle(self) -> Bundle:
-        """Return its model."""
-        return load_bundle(self.folder)
-
-    def probabilities(self, part: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    def probabilities(self, part: str) -> tuple[Ints, npt.NDArray[np.float32]]:
         """Return row ids, (R,), and class probabilities, (R, C), of the rows held out ("valid") or of "test"."""
-        with np.load(self.folder / f"{part}.npz", allow_pickle=False) as content:
+        with np.load(self.done / f"{part}.npz", allow_pickle=False) as content:
             return content["row_ids"], content["probabilities"]
 
 
-def train_fold(
-    task: Competition,
-    cell: str,
-    fold: int,
-    data: TrainingData,
-    config: TaskConfig,
-    *,
-    seed: int,
-    cache: Path,
-    on_epoch: OnEpoch = ignore_epoch,
-) -> FoldResult:
-    """Train one cell with one fold held out, or take the finished fold from the cache.
+@dataclass(frozen=True)
+class FoldData:
+    """What one fold trains on: the corpus in the fold's own vocabulary, and the sequences of each part."""
 
-    A token that the fold's own training sequences do not hold often enough, and that has no pretrained vector, is left
-    out of the fold's vocabulary, so that it is read as unknown in the rows held out, as it is in the test part.
+    corpus: Corpus
+    vocabulary: Vocabulary
+    vectors: npt.NDArray[np.float32] | None
+    train: Ints
+    valid: Ints
+    test: Ints
+
+
+def train_fold(training: Training, data: TrainingData, cache: Path, on_epoch: OnEpoch = ignore_epoch) -> FoldResult:
+    """Train with one fold held out and save the result in the cache, or find it there.
+
+    Under torchrun all processes call this together; the main one alone uses the cache and calls on_epoch, and alone can
+    read the result.
 
     Args:
-        task: names the labels.
-        cell: "RNN", "LSTM" or "GRU".
-        fold: the one held out.
+        training: what to train.
         data: what to train on.
-        config: the task's sections.
-        seed: of the whole training; every fold derives its own from it.
-        cache: folder of finished folds and checkpoints, each under the hash of all that it comes from.
-        on_epoch: as in train.fit; a finished fold repeats its epochs.
-
-    Under torchrun all processes call this together; the main process alone uses the cache, writes and calls on_epoch,
-    and alone can read the result.
+        cache: folder of finished folds and checkpoints.
+        on_epoch: as in fit.
     """
     processes = join_processes()
-    key = fold_key(task, cell, fold, data, config, seed)
-    processes.check_equal(key, "settings, corpus, code or libraries")
-    folder = cache / key
-    result = FoldResult(fold, folder / "done")
-    if processes.is_main:
-        result.discard_damaged()
-    if processes.from_main(result.is_there()):
-        for record in result.history.epochs if processes.is_main else ():
-            on_epoch(record, None)
+    processes.check_equal(training.key(data), "settings, corpus, code or libraries")
+    result = FoldResult.of(training, data, cache)
+    if processes.from_main(processes.is_main and result.is_finished()):
         return result
-    corpus = data.corpus
-    train = np.flatnonzero((corpus.folds != fold) & (corpus.folds != TEST_FOLD))
-    valid = np.flatnonzero(corpus.folds == fold)
-    test = np.flatnonzero(corpus.folds == TEST_FOLD)
-    counts = np.bincount(corpus.tokens_of(train), minlength=len(data.vocabulary))
-    known = counts >= config.text.min_count
-    if data.vectors is not None:
-        known |= np.isfinite(data.vectors).all(1)
-    vocabulary, new_ids = data.vocabulary.restrict(known)
-    corpus = replace(corpus, tokens=new_ids[corpus.tokens])
-
-    fold_seed = int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
-    torch.manual_seed(fold_seed)
-    model = SpanClassifier(cell, config.model, len(vocabulary), len(task.labels))
-    if data.vectors is not None:
-        known[0] = True
-        set_vectors(model, data.vectors[known], f"{task.name}.model.embedding")
+    fold = prepare_fold(training, data)
+    seed = int(np.random.SeedSequence([training.seed, training.fold]).generate_state(1)[0])
+    torch.manual_seed(seed)
+    model = make_model(training, fold)
     history = fit(
-        model,
-        corpus,
-        train,
-        valid,
-        config.train,
-        seed=fold_seed,
-        unlabelled=test,
-        title=f"{task.name} {cell} fold {fold}",
-        on_epoch=on_epoch,
-        checkpoint=folder / "checkpoints",
-    )
-    predictions = {
-        part: predict_together(model, corpus, sequences, processes)
-        if len(sequences)
-        else np.empty((0, len(task.labels)), np.float32)
-        for part, sequences in (("valid", valid), ("test", test))
-    }
-    if not processes.is_main:
-        return result
-
-    with new_folder(result.folder) as scratch:
-        bundle = Bundle(
-            task.name, cell, task.labels, task.label_names, config.text, config.model, vocabulary, model.eval()
-        )
-        save_bundle(scratch, bundle)
-        write_json(scratch / "history.json", asdict(history))
-        for part, sequences in (("valid", valid), ("test", test)):
-            row_ids = corpus.row_ids[corpus.spans_of(sequences)]
-            np.savez(scratch / f"{part}.npz", row_ids=row_ids, probabilities=predictions[part])
-        write_manifest(scratch)
-    Checkpoints(folder / "checkpoints").clear()
+        model, fold.corpus, fold.train, fold.valid, training.config.train, seed=seed, unlabelled=fold.test,
+        title=str(training), on_epoch=on_epoch, checkpoint=result.checkpoints,
+    )  # fmt: skip
+    valid, test = (predict_sharded(model, fold.corpus, part, processes) for part in (fold.valid, fold.test))
+    if processes.is_main:
+        save_fold(result, training, fold, model, history, valid, test)
     return result
 
 
-def is_finished(
-    task: Competition, cell: str, fold: int, data: TrainingData, config: TaskConfig, *, seed: int, cache: Path
-) -> bool:
-    """Return whether `train_fold`, given the same arguments, takes the fold from the cache."""
-    result = FoldResult(fold, cache / fold_key(task, cell, fold, data, config, seed) / "done")
-    result.discard_damaged()
-    return result.is_there()
+def prepare_fold(training: Training, data: TrainingData) -> FoldData:
+    """Split the corpus and restrict the vocabulary to the tokens that the fold may know.
+
+    A token is known if it occurs in the fold's training sequences at least text.min_count times, or has a pretrained
+    vector. Others are read as unknown in the rows held out, as they are in the test part.
+    """
+    corpus = data.corpus
+    train = np.flatnonzero((corpus.folds != training.fold) & (corpus.folds != TEST_FOLD))
+    counts = np.bincount(corpus.tokens_of(train), minlength=len(data.vocabulary))
+    known = counts >= training.config.text.min_count  # (V,)
+    if data.vectors is not None:
+        known |= np.isfinite(data.vectors).all(1)
+    vocabulary, new_ids = data.vocabulary.restrict(known)
+    known[0] = True  # the unknown token
+    return FoldData(
+        corpus=replace(corpus, tokens=new_ids[corpus.tokens]),
+        vocabulary=vocabulary,
+        vectors=None if data.vectors is None else data.vectors[known],
+        train=train,
+        valid=np.flatnonzero(corpus.folds == training.fold),
+        test=np.flatnonzero(corpus.folds == TEST_FOLD),
+    )
+
+
+def make_model(training: Training, fold: FoldData) -> SpanClassifier:
+    """Return a model with random weights, and with the pretrained vectors where there are any.
+
+    Raises:
+        UnrollError: the embedding has another size than the vectors.
+    """
+    model = SpanClassifier(training.cell, training.config.model, len(fold.vocabulary), len(training.task.labels))
+    if fold.vectors is not None:
+        set_vectors(model, fold.vectors, f"{training.task.name}.model.embedding")
+    return model
 
 
 def set_vectors(model: SpanClassifier, vectors: npt.NDArray[np.float32], key: str) -> None:
-    """Start the embedding at pretrained vectors, (V, size), where there are some.
+    """Copy pretrained vectors, (V, size), into the embedding; rows of NaN stay random.
 
     Raises:
-        UnrollError: the model has no embedding of that size; the message names the key.
+        UnrollError: the embedding has another size; the message names the key.
     """
     size = model.embedding.embedding_dim if model.embedding is not None else None
     if model.embedding is None or size != vectors.shape[1]:
@@ -235,33 +246,45 @@ def set_vectors(model: SpanClassifier, vectors: npt.NDArray[np.float32], key: st
         model.embedding.weight[rows] = torch.from_numpy(vectors)[rows]
 
 
-def fold_key(task: Competition, cell: str, fold: int, data: TrainingData, config: TaskConfig, seed: int) -> str:
-    """Return the hash of all that a fold's result comes from: settings, corpus, code and library versions."""
-    sections = config.model_dump(include={"text", "model", "train"})
-    libraries = {name: version(name) for name in ("torch", "numpy", "accelerate")}
-    content = [task.name, task.labels, cell, fold, seed, sections, data.digest, _code_digest(), libraries]
-    return sha256(json.dumps(content).encode()).hexdigest()[:24]
-
-
-def _code_digest() -> str:
-    """Return the sha256 of the source of every module of the house that is loaded here and can change a result."""
-    names = (name for name in sys.modules if name.startswith("unroll.") and not name.startswith("unroll.stages"))
-    sources = [
-        inspect.getsource(sys.modules[name]) for name in sorted(names) if not name.startswith(CODE_WITHOUT_EFFECT)
-    ]
-    return sha256("\0".join(sources).encode()).hexdigest()
+def save_fold(
+    result: FoldResult,
+    training: Training,
+    fold: FoldData,
+    model: SpanClassifier,
+    history: History,
+    valid: Probabilities,
+    test: Probabilities,
+) -> None:
+    """Write the finished fold and delete its checkpoints."""
+    task, config, corpus = training.task, training.config, fold.corpus
+    scores = score(valid, corpus.labels[corpus.spans_of(fold.valid)])
+    with new_folder(result.done) as scratch:
+        bundle = Bundle(
+            task.name, training.cell, task.labels, task.label_names, config.text, config.model, fold.vocabulary,
+            model.eval(),
+        )  # fmt: skip
+        save_bundle(scratch, bundle)
+        write_json(scratch / "history.json", asdict(history))
+        digest = sha256_of_file(scratch / WEIGHTS)
+        summary = {"fold": training.fold, "digest": digest, "best_epoch": history.best_epoch, **scores}
+        write_json(scratch / "fold.json", summary)
+        for name, sequences, probabilities in (("valid", fold.valid, valid), ("test", fold.test, test)):
+            row_ids = corpus.row_ids[corpus.spans_of(sequences)]
+            np.savez(scratch / f"{name}.npz", row_ids=row_ids, probabilities=probabilities)
+        write_manifest(scratch)
+    Checkpoints(result.checkpoints).clear()
 
 
 def collect_folds(results: Sequence[FoldResult], part: str, labels: Sequence[str]) -> pd.DataFrame:
-    """Put the folds' probabilities into one table.
+    """Join the folds' probabilities in one table.
 
     Args:
         results: the finished folds.
-        part: "valid" stacks the rows that each fold held out; "test" takes the mean of all folds for each row.
-        labels: of the C classes.
+        part: "valid" stacks the rows that each fold held out; "test" averages the folds for each row.
+        labels: names of the C classes.
 
     Returns:
-        Columns row_id, then for "valid" fold, then one a label; sorted by row_id.
+        Columns row_id, for "valid" fold, and one per label; sorted by row_id.
     """
     tables = []
     for result in results:
@@ -275,13 +298,3 @@ def collect_folds(results: Sequence[FoldResult], part: str, labels: Sequence[str
         return pd.concat(tables).sort_values("row_id", ignore_index=True)
     mean = np.mean([table[list(labels)].to_numpy() for table in tables], axis=0)
     return tables[0].assign(**{label: mean[:, column] for column, label in enumerate(labels)})
-
-
-def score_folds(results: Sequence[FoldResult], truth: pd.Series) -> list[dict[str, Any]]:
-    """Return each fold's best epoch and its scores on the rows that it held out, given labels by row id."""
-    scores = []
-    for result in results:
-        row_ids, probabilities = result.probabilities("valid")
-        best = result.history.best_epoch
-        scores.append({"fold": result.fold, "best_epoch": best, **score(probabilities, truth[row_ids].to_numpy())})
-    return scores

@@ -1,8 +1,9 @@
-"""The processes that train together: who writes, what all of them know, and how a stage is started on several.
+"""Several processes that train one model together, started by torchrun and joined by accelerate.
 
-torchrun starts them and accelerate joins them. With one process nothing here communicates.
+With one process nothing here communicates.
 """
 
+import math
 import os
 import shlex
 import sys
@@ -16,6 +17,13 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from unroll.core.errors import UnrollError
+from unroll.data.competition import UNLABELLED
+from unroll.models.inference import predict
+from unroll.models.span_classifier import SpanClassifier
+from unroll.text.batches import Batch, make_batch
+from unroll.text.corpus import Corpus
+from unroll.text.spans import Ints
+from unroll.training.losses import BatchTotals
 
 LAUNCH = "UNROLL_LAUNCH"
 Value = TypeVar("Value")
@@ -23,22 +31,22 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Processes:
-    """The place of this process among those that train together; every method is called by all of them at once."""
+    """This process' rank among those that train together; all of them call each method at the same time."""
 
     index: int
     count: int
 
     @property
     def is_main(self) -> bool:
-        """Return whether this is the one that writes files and talks to MLflow."""
+        """Return whether this process writes files and logs to MLflow."""
         return self.index == 0
 
-    def share(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return every count-th number, (N,): each number belongs to one process, and some may get none."""
+    def share(self, numbers: Ints) -> Ints:
+        """Return this process' share of numbers, (N,), which may be empty: every count-th one."""
         return numbers[self.index :: self.count]
 
     def from_main(self, value: Value) -> Value:
-        """Return what the main process has here; the others' values are ignored."""
+        """Return the main process' value."""
         if self.count == 1:
             return value
         values = [value]
@@ -46,7 +54,7 @@ class Processes:
         return values[0]
 
     def gather(self, value: Value) -> list[Value]:
-        """Return every process' value, in the order of the processes."""
+        """Return every process' value, ordered by rank."""
         return [value] if self.count == 1 else list(gather_object([value]))
 
     def check_equal(self, value: object, what: str) -> None:
@@ -64,7 +72,7 @@ class Processes:
 
 
 def join_processes() -> Processes:
-    """Join those that were started together, or find that this process is alone.
+    """Join the processes that torchrun started; without it, return this one alone.
 
     Raises:
         UnrollError: several were started, but each would train alone.
@@ -72,7 +80,7 @@ def join_processes() -> Processes:
     started = int(os.environ.get("WORLD_SIZE", "1"))
     options: dict[str, Any] = {}
     if started > 1 and not torch.cuda.is_available():
-        options = {"cpu": True}  # accelerate would leave every process alone otherwise, without a word
+        options = {"cpu": True}  # without it, accelerate silently leaves every process alone
     state = PartialState(**options)
     if state.num_processes != started:
         raise UnrollError(
@@ -82,20 +90,20 @@ def join_processes() -> Processes:
 
 
 def trains_on_cpu() -> bool:
-    """Return whether this process has no device to train on but the CPU."""
+    """Return whether this process has no other device to train on."""
     return bool(PartialState().device.type == "cpu")
 
 
 def leave_processes() -> None:
-    """Let go of the others at the end, so that none of them is waited for."""
+    """Leave the process group, so that no process waits for another at exit."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def relaunch(module: str, arguments: list[str]) -> None:
-    """Become the command that the variable UNROLL_LAUNCH holds, as in "torchrun --nproc-per-node 4", on a module.
+    """Replace this process by the command in UNROLL_LAUNCH, such as "torchrun --nproc-per-node 4", run on a module.
 
-    Nothing happens without the variable, and in the processes that the command starts.
+    Does nothing without the variable, or in a process that the command has started.
 
     Raises:
         UnrollError: there is no such command.
@@ -108,3 +116,34 @@ def relaunch(module: str, arguments: list[str]) -> None:
         os.execvp(command[0], [*command, "-m", module, *arguments])  # noqa: S606 (no shell is wanted)
     except OSError as error:
         raise UnrollError(f"{LAUNCH}={os.environ[LAUNCH]}: {command[0]}: {error.strerror}") from None
+
+
+def shard_batch(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[Batch, BatchTotals, int]:
+    """Return this process' shard of a batch of sequences of one length, its totals, and its labelled spans in all.
+
+    A process without a share takes the first sequence as a shard of an infinite batch, so that it adds nothing to the
+    gradient: all processes have to take part in every step.
+    """
+    labelled = int(np.count_nonzero(corpus.labels[corpus.spans_of(sequences)] != UNLABELLED))
+    mine = processes.share(sequences)
+    if not len(mine):
+        return make_batch(corpus, sequences[:1]), BatchTotals(math.inf, math.inf), labelled
+    return make_batch(corpus, mine), BatchTotals(labelled, len(sequences)), labelled
+
+
+def predict_sharded(
+    model: SpanClassifier, corpus: Corpus, sequences: Ints, processes: Processes
+) -> npt.NDArray[np.float32]:
+    """Return what `predict` returns, (R, C), on every process; each computes a share of it."""
+    if not len(sequences):
+        return np.empty((0, model.classes), np.float32)
+    if processes.count == 1:
+        return predict(model, corpus, sequences)
+    mine = processes.share(sequences)
+    shards = processes.gather(predict(model, corpus, mine) if len(mine) else None)
+    owner = np.repeat(np.arange(len(sequences)) % processes.count, np.diff(corpus.span_offsets)[sequences])  # (R,)
+    probabilities = np.empty((len(owner), model.classes), np.float32)
+    for index, shard in enumerate(shards):
+        if shard is not None:
+            probabilities[owner == index] = shard
+    return probabilities

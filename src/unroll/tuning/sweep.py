@@ -23,7 +23,7 @@ from unroll.core.errors import UnrollError
 from unroll.core.settings import Choices, TaskConfig
 from unroll.data.competition import Competition
 from unroll.text.corpus import Corpus
-from unroll.training.cross_validation import TrainingData, fold_key, train_fold
+from unroll.training.cross_validation import Training, TrainingData, train_fold
 from unroll.training.history import EpochRecord
 
 MAX_EPOCHS = 10_000  # more than any training has; Ray ends a trial there
@@ -69,7 +69,7 @@ class Sweep:
     def key(self) -> str:
         """Return the task's name and the hash of everything that the results depend on."""
         tune = self.config.tune
-        key = fold_key(self.task, tune.cell, tune.fold, self.data, self.config, self.seed)
+        key = Training(self.task, tune.cell, tune.fold, self.config, self.seed).key(self.data)
         return f"{self.task.name}-{sha256(json.dumps([key, tune.model_dump()]).encode()).hexdigest()[:16]}"
 
 
@@ -215,7 +215,7 @@ def _train(values: Mapping[str, Any], *, sweep: Sweep) -> None:
     config = apply_values(sweep.config, values)
     cell, fold = config.tune.cell, config.tune.fold
     with TemporaryDirectory() as cache:
-        train_fold(sweep.task, cell, fold, sweep.data, config, seed=sweep.seed, cache=Path(cache), on_epoch=report)
+        train_fold(Training(sweep.task, cell, fold, config, sweep.seed), sweep.data, Path(cache), report)
 
 
 def _make_callback(mlflow: Mapping[str, Any]) -> Any:
