@@ -26,6 +26,7 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	@[ -n "$(FOUND)" ] || { echo "error: found $(or $(PYTHON),no Python), expected Python 3.11 or later; name one, as in:" \
 	  "make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@[ "$$("$(VENV)/bin/python" -c '$(VERSION)' 2>/dev/null)" = "$(FOUND)" ] || "$(PYTHON)" -m venv --clear "$(VENV)"
+	@python -m pip --version >/dev/null 2>&1 || python -m ensurepip >/dev/null  # an environment made by uv has no pip
 	python -m pip install --quiet --requirement requirements-dev.txt
 	python -m pip install --quiet --no-deps --editable .
 	@touch $@
