@@ -19,8 +19,7 @@ from unroll.text.corpus import Corpus
 from unroll.text.encode import encode_rows
 from unroll.text.vocabulary import Vocabulary
 from unroll.training.fit import fit
-from unroll.training.hihell import LETTERS
-from unroll.training.lessons import make_hello_corpus
+from unroll.training.lessons import LETTERS, make_hello_corpus
 
 SAMPLE = Path(__file__).parents[2] / "data/sample"
 KINDS = ("hello", "surnames", "sentiment phrase", "sentiment sentence", "sentiment hidden layer")

@@ -162,7 +162,7 @@ def test_out_of_fold_tables_stack_folds_and_test_tables_average_them(
     assert table["row_id"].tolist() == list(range(100, 108))
     assert table["fold"].tolist() == [0, 0, 1, 1, 1, 2, 2, 2]
     right = table[LABELS].to_numpy().argmax(1) == np.array([4, 4, 1, 3, 2, 0, 1, 2])
-    found = [result.summary["accuracy"] for result in results]
+    found = [result.summary()["accuracy"] for result in results]
     assert found == [right[:2].mean(), right[2:5].mean(), right[5:].mean()]
 
     for number, result in enumerate(results):

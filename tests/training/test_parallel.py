@@ -1,6 +1,7 @@
 """Trainings in a pool of processes: equal results, and how they end."""
 
 import fcntl
+import importlib.util
 import os
 import pty
 import re
@@ -101,7 +102,7 @@ def test_results_do_not_depend_on_how_many_run_at_once(
         notes = tmp_path / f"notes {jobs}"
         notes.mkdir()
         results = train_all(trainings, data, cache=tmp_path / jobs, listener=Notes(notes))
-        assert [result.fold for result in results] == [0, 2, 0, 2]
+        assert [result.summary()["fold"] for result in results] == [0, 2, 0, 2]
         out = capsys.readouterr().out.splitlines()
         assert len(out) == 4
         assert all(
@@ -115,7 +116,7 @@ def test_results_do_not_depend_on_how_many_run_at_once(
             assert begin.startswith("begin None 1 PASSIVE ")
             assert (begin.split()[-1] == str(os.getpid())) == (jobs == "1")
             assert epochs == [f"epoch {epoch} False" for epoch in (1, 2, 3)]
-            assert end == f"end {result.summary['digest']} ['accuracy', 'best_epoch', 'log_loss', 'macro_f1']"
+            assert end == f"end {result.summary()['digest']} ['accuracy', 'best_epoch', 'log_loss', 'macro_f1']"
     assert read_results(tmp_path / "1") == read_results(tmp_path / "2")
     train_all(trainings, data, cache=tmp_path / "2", listener=Notes(tmp_path / "none"))
     assert capsys.readouterr().out.count("from the cache") == 4
@@ -263,6 +264,48 @@ def test_openmp_threads_wait_passively_in_every_process() -> None:
     )  # fmt: skip
     found = re.findall(r"OMP_WAIT_POLICY = '(\w+)'", done.stderr)  # each OpenMP prints it when it is loaded
     assert set(found) == {"PASSIVE"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install -r requirements-grow.txt")
+def test_a_lost_ray_nodes_trainings_are_repeated_on_another(
+    trainings: list[Training], data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings = with_recipe(trainings, epochs=200)
+    monkeypatch.setenv("UNROLL_JOBS", "1")
+    train_all(trainings, data, cache=tmp_path / "here", listener=FoldListener())
+    joblib.dump((trainings, data), tmp_path / "trainings")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    nodes = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests/support/ray_nodes.py")], env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert nodes.stdin is not None
+    assert nodes.stdout is not None
+    try:
+        environment["RAY_ADDRESS"] = nodes.stdout.readline().strip()
+        command = [sys.executable, "-c", PROGRAM, str(tmp_path / "trainings"), str(tmp_path / "ray")]
+        with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert "LSTM" in process.stdout.readline()
+            nodes.stdin.write("kill\n")
+            nodes.stdin.flush()
+            assert "best epoch" in process.stdout.read()
+        assert process.returncode == 0
+    finally:
+        nodes.stdin.close()
+        nodes.wait(timeout=60)
+        nodes.stdout.close()
+    assert read_results(tmp_path / "ray") == read_results(tmp_path / "here")
+
+
+def test_without_ray_an_address_is_an_error_that_says_what_to_install(
+    trainings: list[Training], data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UnrollError, match=r"Ray is missing; pip install -r requirements-tune.txt"):
+        train_all(trainings, data, cache=tmp_path, listener=FoldListener())
 
 
 def test_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,29 +1,28 @@
-"""Stage hello: the course's three lessons for each cell, printed epoch by epoch."""
+"""Stage hello: the course's three lessons for each cell; --verbose prints every epoch."""
+
+import sys
+from dataclasses import asdict
 
 from unroll.core import paths
 from unroll.core.errors import run_program
 from unroll.core.files import write_json
 from unroll.core.params import read_config
-from unroll.training.hihell import TARGET, TEXT
-from unroll.training.lessons import teach_all
+from unroll.training.lessons import TARGET, TEXT, teach_all
 
 
-def main() -> None:
-    """Teach "hihell" to say "ihello" and write what was said after each epoch."""
-    config = read_config(paths.PARAMS)
-    said = []
+def main(*, verbose: bool) -> None:
+    """Teach each cell to predict "ihello" from "hihell", and write its prediction after each epoch."""
+    config, said = read_config(paths.PARAMS), []
     for cell in config.cells:
-        lesson = ""
-        for words in teach_all(cell, config.hello):
-            if words.lesson != lesson:
-                print(f"{cell}, {words.lesson.replace('_', ' ')}: {TEXT} -> {TARGET}")
-            lesson = words.lesson
-            print(f"  epoch {words.epoch:3d}  loss {words.loss:6.3f}  {words.text}")
-            said.append(
-                {"cell": cell, "lesson": lesson, "epoch": words.epoch, "loss": round(words.loss, 4), "text": words.text}
-            )
+        for epochs in teach_all(cell, config.hello):
+            for each in epochs if verbose else ():
+                print(f"{cell}, {each.lesson}: epoch {each.epoch:3d}  loss {each.loss:6.3f}  {each.text}")
+            last, right = epochs[-1], [each.epoch for each in epochs if each.text == TARGET]
+            first = f"first right at epoch {right[0]}" if right else f"never {TARGET}"
+            print(f"{cell}, {last.lesson}: {TEXT} -> {last.text}, loss {last.loss:.3f}, {first}")
+            said += [{**asdict(each), "loss": round(each.loss, 4)} for each in epochs]
     write_json(paths.HELLO, {"text": TEXT, "target": TARGET, "said": said})
 
 
 if __name__ == "__main__":
-    run_program(main)
+    run_program(lambda: main(verbose="--verbose" in sys.argv[1:]))

@@ -55,14 +55,15 @@ def main(task_name: str, *names: str) -> None:
 
 def write_cell(folder: Path, training: Training, results: Sequence[FoldResult], data: TrainingData) -> dict[str, Any]:
     """Write a cell's bundles and predictions, and run.json, from which its run can be logged; return its content."""
-    labels = training.task.labels
+    labels, folds = training.task.labels, [result.summary() for result in results]
     out_of_fold = collect_folds(results, "valid", labels)
     truth = pd.Series(data.corpus.labels, index=data.corpus.row_ids)[out_of_fold["row_id"]]
     with new_folder(folder) as scratch:
-        for result in results:
-            (scratch / f"fold-{result.fold}").mkdir()
+        for result, fold in zip(results, folds, strict=True):
+            target = scratch / f"fold-{fold['fold']}"
+            target.mkdir()
             for name in ("bundle.json", "weights.safetensors", "history.json"):
-                shutil.copyfile(result.done / name, scratch / f"fold-{result.fold}" / name)
+                shutil.copyfile(result.done / name, target / name)
         out_of_fold.to_parquet(scratch / "out_of_fold.parquet", index=False)
         collect_folds(results, "test", labels).to_parquet(scratch / "test.parquet", index=False)
         run = {
@@ -72,7 +73,7 @@ def write_cell(folder: Path, training: Training, results: Sequence[FoldResult], 
             "corpus_sha256": data.digest,
             "params": run_params(training),
             "scores": score(out_of_fold[list(labels)].to_numpy(), truth.to_numpy()),
-            "folds": [result.summary for result in results],
+            "folds": folds,
         }
         write_json(scratch / "run.json", run)
     return run

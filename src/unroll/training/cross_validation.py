@@ -29,19 +29,20 @@ from unroll.core.files import (
 )
 from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
-from unroll.evaluation.metrics import Probabilities, score
+from unroll.evaluation.metrics import score
 from unroll.models.bundle import WEIGHTS, Bundle, save_bundle
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.corpus import TEST_FOLD, Corpus, load_corpus
 from unroll.text.spans import Ints
 from unroll.text.vocabulary import Vocabulary
-from unroll.training.checkpoint import Checkpoints
 from unroll.training.distributed import join_processes, predict_sharded
 from unroll.training.fit import fit
-from unroll.training.history import History, OnEpoch, ignore_epoch
+from unroll.training.history import History, OnEpoch
+from unroll.training.state import derive_seed
 
 CODE = ("data", "text", "models", "training", "evaluation/metrics.py")  # what a fold's result depends on
 LIBRARIES = ("torch", "numpy", "accelerate")
+Probabilities = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def load_training_data(folder: Path) -> TrainingData:
 
 @dataclass(frozen=True)
 class Training:
-    """One cell trained with one fold held out; every fold derives its own seed from that of the whole."""
+    """One cell trained with one fold held out; every fold derives its own seed from `seed`."""
 
     task: Competition
     cell: str
@@ -93,11 +94,10 @@ class Training:
 
     def key(self, data: TrainingData) -> str:
         """Return the hash of all that the result depends on: settings, corpus, code and library versions."""
-        sections = self.config.model_dump(include={"text", "model", "train"})
-        libraries = {name: version(name) for name in LIBRARIES}
         names = [self.task.name, self.task.labels, self.cell, self.fold, self.seed]
-        content = [*names, sections, data.digest, code_digest(Path(unroll.__file__).parent), libraries]
-        return sha256(json.dumps(content).encode()).hexdigest()[:24]
+        sections = self.config.model_dump(include={"text", "model", "train"})
+        code = [code_digest(Path(unroll.__file__).parent), *(version(name) for name in LIBRARIES)]
+        return sha256(json.dumps([*names, sections, data.digest, *code]).encode()).hexdigest()[:24]
 
 
 @cached
@@ -108,28 +108,16 @@ def code_digest(package: Path) -> str:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """The place of a fold in the cache: `<key>/done` once it is finished, `<key>/checkpoints` until then.
+    """A fold in the cache: `done`, once it is finished, holds a bundle, history.json, fold.json and probabilities."""
 
-    `done` holds a bundle, history.json, fold.json (the summary) and the probabilities.
-    """
-
-    folder: Path
-    fold: int
+    done: Path
+    checkpoints: Path
 
     @classmethod
     def of(cls, training: Training, data: TrainingData, cache: Path) -> "FoldResult":
-        """Return the place of a training's result."""
-        return cls(cache / training.key(data), training.fold)
-
-    @property
-    def done(self) -> Path:
-        """Return the folder of the finished fold."""
-        return self.folder / "done"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Return the folder of the checkpoints."""
-        return self.folder / "checkpoints"
+        """Return where the result of a training is or will be."""
+        folder = cache / training.key(data)
+        return cls(folder / "done", folder / "checkpoints")
 
     def is_finished(self) -> bool:
         """Return whether the fold is finished; a damaged one is deleted with a warning."""
@@ -141,13 +129,11 @@ class FoldResult:
             shutil.rmtree(self.done)
         return self.done.is_dir()
 
-    @property
     def summary(self) -> dict[str, Any]:
         """Return fold, digest (sha256 of the weights), best_epoch and the scores on the rows held out."""
-        summary: dict[str, Any] = read_json(self.done / "fold.json")
-        return summary
+        return dict(read_json(self.done / "fold.json"))
 
-    def probabilities(self, part: str) -> tuple[Ints, npt.NDArray[np.float32]]:
+    def probabilities(self, part: str) -> tuple[Ints, Probabilities]:
         """Return row ids, (R,), and class probabilities, (R, C), of the rows held out ("valid") or of "test"."""
         with np.load(self.done / f"{part}.npz", allow_pickle=False) as content:
             return content["row_ids"], content["probabilities"]
@@ -155,7 +141,7 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class FoldData:
-    """What one fold trains on: the corpus in the fold's own vocabulary, and the sequences of each part."""
+    """The corpus in the fold's own vocabulary, and the numbers of the sequences of each part."""
 
     corpus: Corpus
     vocabulary: Vocabulary
@@ -165,17 +151,13 @@ class FoldData:
     test: Ints
 
 
-def train_fold(training: Training, data: TrainingData, cache: Path, on_epoch: OnEpoch = ignore_epoch) -> FoldResult:
+def train_fold(
+    training: Training, data: TrainingData, cache: Path, on_epoch: OnEpoch = lambda record, speed: None
+) -> FoldResult:
     """Train with one fold held out and save the result in the cache, or find it there.
 
-    Under torchrun all processes call this together; the main one alone uses the cache and calls on_epoch, and alone can
-    read the result.
-
-    Args:
-        training: what to train.
-        data: what to train on.
-        cache: folder of finished folds and checkpoints.
-        on_epoch: as in fit.
+    Under torchrun all processes call this together; the main one alone uses the cache, on_epoch (see fit) and the
+    result.
     """
     processes = join_processes()
     processes.check_equal(training.key(data), "settings, corpus, code or libraries")
@@ -183,24 +165,27 @@ def train_fold(training: Training, data: TrainingData, cache: Path, on_epoch: On
     if processes.from_main(processes.is_main and result.is_finished()):
         return result
     fold = prepare_fold(training, data)
-    seed = int(np.random.SeedSequence([training.seed, training.fold]).generate_state(1)[0])
+    seed = derive_seed(training.seed, training.fold)
     torch.manual_seed(seed)
-    model = make_model(training, fold)
+    model = SpanClassifier(training.cell, training.config.model, len(fold.vocabulary), len(training.task.labels))
+    if fold.vectors is not None:
+        set_vectors(model, fold.vectors, f"{training.task.name}.model.embedding")
     history = fit(
         model, fold.corpus, fold.train, fold.valid, training.config.train, seed=seed, unlabelled=fold.test,
         title=str(training), on_epoch=on_epoch, checkpoint=result.checkpoints,
     )  # fmt: skip
-    valid, test = (predict_sharded(model, fold.corpus, part, processes) for part in (fold.valid, fold.test))
+    parts = {"valid": fold.valid, "test": fold.test}
+    predictions = {name: predict_sharded(model, fold.corpus, part, processes) for name, part in parts.items()}
     if processes.is_main:
-        save_fold(result, training, fold, model, history, valid, test)
+        save_fold(result, training, fold, model, history, predictions)
     return result
 
 
 def prepare_fold(training: Training, data: TrainingData) -> FoldData:
     """Split the corpus and restrict the vocabulary to the tokens that the fold may know.
 
-    A token is known if it occurs in the fold's training sequences at least text.min_count times, or has a pretrained
-    vector. Others are read as unknown in the rows held out, as they are in the test part.
+    These occur in the fold's training sequences at least text.min_count times, or have a pretrained vector. Others are
+    read as unknown in the rows held out, as they are in the test part.
     """
     corpus = data.corpus
     train = np.flatnonzero((corpus.folds != training.fold) & (corpus.folds != TEST_FOLD))
@@ -220,18 +205,6 @@ def prepare_fold(training: Training, data: TrainingData) -> FoldData:
     )
 
 
-def make_model(training: Training, fold: FoldData) -> SpanClassifier:
-    """Return a model with random weights, and with the pretrained vectors where there are any.
-
-    Raises:
-        UnrollError: the embedding has another size than the vectors.
-    """
-    model = SpanClassifier(training.cell, training.config.model, len(fold.vocabulary), len(training.task.labels))
-    if fold.vectors is not None:
-        set_vectors(model, fold.vectors, f"{training.task.name}.model.embedding")
-    return model
-
-
 def set_vectors(model: SpanClassifier, vectors: npt.NDArray[np.float32], key: str) -> None:
     """Copy pretrained vectors, (V, size), into the embedding; rows of NaN stay random.
 
@@ -247,54 +220,36 @@ def set_vectors(model: SpanClassifier, vectors: npt.NDArray[np.float32], key: st
 
 
 def save_fold(
-    result: FoldResult,
-    training: Training,
-    fold: FoldData,
-    model: SpanClassifier,
-    history: History,
-    valid: Probabilities,
-    test: Probabilities,
-) -> None:
+    result: FoldResult, training: Training, fold: FoldData, model: SpanClassifier, history: History,
+    predictions: dict[str, Probabilities],
+) -> None:  # fmt: skip
     """Write the finished fold and delete its checkpoints."""
     task, config, corpus = training.task, training.config, fold.corpus
-    scores = score(valid, corpus.labels[corpus.spans_of(fold.valid)])
     with new_folder(result.done) as scratch:
-        bundle = Bundle(
-            task.name, training.cell, task.labels, task.label_names, config.text, config.model, fold.vocabulary,
-            model.eval(),
-        )  # fmt: skip
-        save_bundle(scratch, bundle)
+        names = (task.name, training.cell, task.labels, task.label_names)
+        save_bundle(scratch, Bundle(*names, config.text, config.model, fold.vocabulary, model.eval()))
         write_json(scratch / "history.json", asdict(history))
+        scores = score(predictions["valid"], corpus.labels[corpus.spans_of(fold.valid)])
         digest = sha256_of_file(scratch / WEIGHTS)
         summary = {"fold": training.fold, "digest": digest, "best_epoch": history.best_epoch, **scores}
         write_json(scratch / "fold.json", summary)
-        for name, sequences, probabilities in (("valid", fold.valid, valid), ("test", fold.test, test)):
+        for name, sequences in (("valid", fold.valid), ("test", fold.test)):
             row_ids = corpus.row_ids[corpus.spans_of(sequences)]
-            np.savez(scratch / f"{name}.npz", row_ids=row_ids, probabilities=probabilities)
+            np.savez(scratch / f"{name}.npz", row_ids=row_ids, probabilities=predictions[name])
         write_manifest(scratch)
-    Checkpoints(result.checkpoints).clear()
+    shutil.rmtree(result.checkpoints, ignore_errors=True)
 
 
 def collect_folds(results: Sequence[FoldResult], part: str, labels: Sequence[str]) -> pd.DataFrame:
-    """Join the folds' probabilities in one table.
+    """Return one table of the folds' probabilities: row_id, for "valid" fold, and a column per label; sorted by row_id.
 
-    Args:
-        results: the finished folds.
-        part: "valid" stacks the rows that each fold held out; "test" averages the folds for each row.
-        labels: names of the C classes.
-
-    Returns:
-        Columns row_id, for "valid" fold, and one per label; sorted by row_id.
+    "valid" stacks the rows that each fold held out; "test" averages the folds.
     """
-    tables = []
-    for result in results:
-        row_ids, probabilities = result.probabilities(part)
-        table = pd.DataFrame(probabilities, columns=list(labels))
-        table.insert(0, "row_id", row_ids)
-        if part == "valid":
-            table.insert(1, "fold", result.fold)
-        tables.append(table.sort_values("row_id", ignore_index=True))
+    row_ids, probabilities = zip(*(result.probabilities(part) for result in results), strict=True)
+    keys = {"row_id": row_ids[0]}
     if part == "valid":
-        return pd.concat(tables).sort_values("row_id", ignore_index=True)
-    mean = np.mean([table[list(labels)].to_numpy() for table in tables], axis=0)
-    return tables[0].assign(**{label: mean[:, column] for column, label in enumerate(labels)})
+        folds = [result.summary()["fold"] for result in results]
+        keys = {"row_id": np.concatenate(row_ids), "fold": np.repeat(folds, [len(ids) for ids in row_ids])}
+    values = np.concatenate(probabilities) if part == "valid" else np.mean(probabilities, axis=0)
+    table = pd.DataFrame(keys).join(pd.DataFrame(values, columns=list(labels)))
+    return table.sort_values("row_id", ignore_index=True)

@@ -6,7 +6,6 @@ With one process nothing here communicates.
 import math
 import os
 import shlex
-import sys
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -103,19 +102,17 @@ def leave_processes() -> None:
 def relaunch(module: str, arguments: list[str]) -> None:
     """Replace this process by the command in UNROLL_LAUNCH, such as "torchrun --nproc-per-node 4", run on a module.
 
-    Does nothing without the variable, or in a process that the command has started.
+    Does nothing without the variable and in processes that torchrun started.
 
     Raises:
         UnrollError: there is no such command.
     """
     command = shlex.split(os.environ.get(LAUNCH, ""))
-    if not command or "WORLD_SIZE" in os.environ:
-        return
-    sys.stdout.flush()
-    try:
-        os.execvp(command[0], [*command, "-m", module, *arguments])  # noqa: S606 (no shell is wanted)
-    except OSError as error:
-        raise UnrollError(f"{LAUNCH}={os.environ[LAUNCH]}: {command[0]}: {error.strerror}") from None
+    if command and "WORLD_SIZE" not in os.environ:
+        try:
+            os.execvp(command[0], [*command, "-m", module, *arguments])  # noqa: S606 (no shell is wanted)
+        except OSError as error:
+            raise UnrollError(f"{LAUNCH}={os.environ[LAUNCH]}: {command[0]}: {error.strerror}") from None
 
 
 def shard_batch(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[Batch, BatchTotals, int]:

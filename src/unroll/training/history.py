@@ -1,4 +1,4 @@
-"""What each epoch of a training gave."""
+"""The epochs of a training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What an epoch gave; losses in nats a span. There is no time here: a record is equal in every run."""
+    """The results of an epoch, losses in nats per span. It holds no time, so that it is the same in every run."""
 
     epoch: int
     loss: float
@@ -19,13 +19,9 @@ class EpochRecord:
 OnEpoch = Callable[[EpochRecord, float | None], None]
 
 
-def ignore_epoch(record: EpochRecord, spans_per_second: float | None) -> None:
-    """Listen to nothing."""
-
-
 @dataclass
 class History:
-    """The epochs of a training, and which of them the weights were kept from."""
+    """The records of all epochs, and the epoch whose weights were kept."""
 
     epochs: list[EpochRecord] = field(default_factory=list)
     best_epoch: int = 0

@@ -1,4 +1,4 @@
-"""What a training lowers: the spans' cross-entropy and, where it is wanted, that of the words beside each word."""
+"""The training loss: the spans' cross-entropy and, if wanted, that of each word's neighbours."""
 
 from dataclasses import dataclass
 
@@ -13,28 +13,22 @@ from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch
 from unroll.text.vocabulary import UNKNOWN_ID
 
-NUM_SAMPLED = 512
+NUM_SAMPLED = 512  # words in a sampled softmax
 
 
 @dataclass(frozen=True)
 class BatchTotals:
-    """How many labelled spans and sequences the whole batch has that a part of it is learned for."""
+    """The numbers of labelled spans and sequences in a whole batch, of which a process sees a shard."""
 
     labelled: float
     sequences: float
 
 
 class Objective(nn.Module):
-    """A model and its loss, so that a part of a batch gives just its share of the loss of the whole."""
+    """A model and its loss; a shard gives its share of the loss of the whole batch."""
 
     def __init__(self, model: SpanClassifier, config: TrainConfig, counts: Tensor) -> None:
-        """Set what is to be lowered.
-
-        Args:
-            model: the one that learns.
-            config: the recipe.
-            counts: how often each token is read in an epoch, (V,).
-        """
+        """Add the language model if the recipe has one, given each token's number of occurrences, (V,)."""
         super().__init__()
         self.model = model
         self.label_smoothing = config.label_smoothing
@@ -42,7 +36,7 @@ class Objective(nn.Module):
         self.language_model = LanguageModel(model, counts) if config.language_model else None
 
     def forward(self, batch: Batch, totals: BatchTotals) -> tuple[Tensor, Tensor]:
-        """Return the loss to be lowered, and how much of it the labels are alone, both in nats a span of the whole."""
+        """Return the loss to minimise and the part of it due to labels, in nats per span of the whole batch."""
         hidden = self.model.encode(batch.tokens)  # (B, T, D * H)
         logits = self.model.read_out(hidden, batch)  # (R, C)
         labelled = int((batch.labels != UNLABELLED).sum())
@@ -51,7 +45,7 @@ class Objective(nn.Module):
                 logits.float(), batch.labels, ignore_index=UNLABELLED, label_smoothing=self.label_smoothing
             )
         else:
-            loss = logits.sum() * 0  # all processes have to have a gradient of all weights
+            loss = logits.sum() * 0  # every process needs a gradient of all weights
         loss = loss * (labelled / totals.labelled) if labelled != totals.labelled else loss
         if self.language_model is None:
             return loss, loss.detach()
@@ -60,28 +54,24 @@ class Objective(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Reads the next word from a recurrent layer's states, and from those that read backward the one before.
+    """Predicts the next word from the forward states, and the word before from the backward ones.
 
-    It is an auxiliary task for the layer below, and no part of the model that is kept (Rei, 2017, "Semi-supervised
-    multitask learning for sequence labeling"). The words' own embeddings are the weights of its softmax. Over a large
-    vocabulary that is sampled: the sum is estimated from NUM_SAMPLED words, drawn by their counts to the power of 0.75
-    (Jean et al., 2015, "On using very large target vocabulary for neural machine translation").
+    An auxiliary task, no part of the model that is saved (Rei, 2017, "Semi-supervised multitask learning for sequence
+    labeling"). The softmax shares its weights with the word embeddings. Over a large vocabulary it is estimated from
+    NUM_SAMPLED words, drawn by their counts to the power of 0.75 (Jean et al., 2015, "On using very large target
+    vocabulary for neural machine translation").
     """
 
     def __init__(self, model: SpanClassifier, counts: Tensor) -> None:
-        """Build the layers between the states and the embedding.
-
-        Args:
-            model: has an embedding, and one recurrent layer or one direction.
-            counts: how often each token is read in an epoch, (V,).
+        """Build the projections from states to embeddings, given each token's number of occurrences, (V,).
 
         Raises:
             UnrollError: the model has no embedding.
         """
         super().__init__()
         if model.embedding is None:
-            raise UnrollError("a language model needs words that are embedded; set model.embedding")
-        self.words = [model.embedding]  # in a list, the weights are the model's alone
+            raise UnrollError("train.language_model: needs a model.embedding, found null; set one of the two")
+        self.words = [model.embedding]  # in a list, so that its weights are not registered twice
         directions = 2 if model.recurrent.bidirectional else 1
         size = model.embedding.embedding_dim
         self.projections = nn.ModuleList(nn.Linear(model.recurrent.hidden_size, size) for _ in range(directions))
@@ -92,11 +82,9 @@ class LanguageModel(nn.Module):
         self.proposal: Tensor
 
     def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """Return the loss in nats a place where a word has a neighbour, both directions together, a scalar.
+        """Return the loss of both directions in nats per pair of neighbours, given states (B, T, D * H), tokens (B, T).
 
-        Args:
-            hidden: states of the layer, (B, T, D * H).
-            tokens: the words, (B, T); unknown ones are not predicted.
+        Unknown words are not predicted.
         """
         states = hidden.chunk(len(self.projections), dim=2)
         neighbours = [(states[0][:, :-1], tokens[:, 1:]), (states[-1][:, 1:], tokens[:, :-1])]
@@ -109,15 +97,15 @@ class LanguageModel(nn.Module):
         return loss(torch.cat(queries), torch.cat(targets)) / max(1, tokens[:, 1:].numel())
 
     def _full_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
-        """Return the summed cross-entropy of the targets, (N,), by queries (N, E), over the vocabulary."""
+        """Return the summed cross-entropy of targets (N,), given queries (N, E)."""
         logits = (queries @ self.words[0].weight.T).float()  # (N, V)
         logits[:, UNKNOWN_ID] = float("-inf")
         return functional.cross_entropy(logits, targets, reduction="sum")
 
     def _sampled_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
-        """Return an estimate of it, the vocabulary but for the target stood for by words drawn at random."""
+        """Return an estimate of it, from the targets and words drawn at random."""
         sampled = torch.multinomial(self.proposal, NUM_SAMPLED, replacement=True)  # (K,)
-        # Not by an index: its gradient, that of a word that comes twice, is summed in an order that threads decide.
+        # The embedding layer, not an index: threads would sum the gradient of a repeated word in random order.
         vectors = self.words[0](torch.cat([targets, sampled]))  # (N + K, E)
         positive = (queries * vectors[: len(targets)]).sum(1)  # (N,)
         negative = queries @ vectors[len(targets) :].T - (NUM_SAMPLED * self.proposal[sampled]).log()  # (N, K)

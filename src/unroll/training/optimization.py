@@ -1,4 +1,4 @@
-"""Optimizer, learning rate schedule, weight averaging and precision."""
+"""Optimizer, learning rate schedule, weight averaging, precision and word dropout."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from unroll.core.settings import TrainConfig
+from unroll.text.vocabulary import UNKNOWN_ID
 
 
 def choose_precision(wanted: str) -> str:
@@ -23,18 +24,35 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int) -> LRScheduler:
-    """Return the learning rate's course over all steps of a training (one cycle: Smith and Topin, 2017)."""
+    """Return the schedule of the learning rate over all steps of a training (one cycle: Smith and Topin, 2017)."""
     if config.schedule == "constant":
         return LambdaLR(optimizer, lambda step: 1.0)
-    rise = max(config.warmup, 2 / (steps + 1))  # it divides by the length of the rise
+    rise = max(config.warmup, 2 / (steps + 1))  # OneCycleLR divides by the length of the rise
     return OneCycleLR(optimizer, config.lr, total_steps=steps + 1, pct_start=rise, cycle_momentum=False)
 
 
 def make_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Return an exponential moving average that forgets faster in its first steps (TensorFlow's `num_updates`)."""
+    """Return an exponential moving average with a smaller decay in its first steps (TensorFlow's `num_updates`)."""
 
     def average(averages: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor | int) -> None:
         weight = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
         torch._foreach_lerp_(list(averages), list(values), weight)
 
     return average
+
+
+def word_drop_rates(counts: Tensor, config: TrainConfig) -> Tensor:
+    """Return how often each token is read as unknown in training, (V,), given its number of occurrences, (V,).
+
+    A word is dropped with the rate `word_dropout`, and independently with a / (a + its count), where a is
+    `rare_word_dropout`: words seen once teach the model to read unknown words (Kiperwasser and Goldberg, 2016, "Simple
+    and accurate dependency parsing using bidirectional LSTM feature representations").
+    """
+    counts = counts.float()
+    rare = config.rare_word_dropout / (config.rare_word_dropout + counts).clamp(min=1e-9)
+    return 1 - (1 - config.word_dropout) * (1 - rare)
+
+
+def drop_words(tokens: Tensor, rates: Tensor) -> Tensor:
+    """Replace tokens (B, T) by the unknown token, each with its own rate, (V,)."""
+    return tokens.masked_fill(torch.rand(tokens.shape, device=tokens.device) < rates[tokens], UNKNOWN_ID)

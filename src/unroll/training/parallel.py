@@ -1,11 +1,12 @@
-"""All trainings of a task in one pool of processes, one thread each, or on the nodes of a Ray cluster.
+"""All trainings of a task in one pool: of processes with one thread each, or of the nodes of a Ray cluster.
 
-A network as small as these gains little from a second thread, so on a CPU the cores go to trainings beside each other.
+A network as small as these gains little from a second thread, so on a CPU every core gets a training of its own.
 """
 
 import copy
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -22,6 +23,7 @@ import torch
 from joblib.externals.loky import get_reusable_executor
 
 from unroll.core.errors import UnrollError
+from unroll.core.files import new_folder
 from unroll.training.cross_validation import FoldResult, Training, TrainingData, train_fold
 from unroll.training.distributed import join_processes, trains_on_cpu
 from unroll.training.history import EpochRecord
@@ -30,30 +32,30 @@ from unroll.training.progress import clear_bars, print_line, share_terminal
 JOBS = "UNROLL_JOBS"
 MEMORY_PER_JOB = 2 * 2**30  # bytes; a fold of the best profile on the competition's files takes 0.9 GiB
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}  # a cell's work grows with them; the longest training begins first
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}  # a cell's work grows with them; the longest trainings start first
 
 
 class FoldListener:
-    """Is told of one training's progress, in the process that trains; this one ignores it.
+    """Follows a training in the process that trains; this one does nothing.
 
-    Each training gets a copy of its own, pickled where it runs in another process.
+    Each training gets a copy, which is pickled if it runs in another process.
     """
 
     def begin(self, cell: str, fold: int, run_id: str | None) -> str | None:
-        """Return the id of the fold's MLflow run, which is kept with its checkpoint.
+        """Return the id of the fold's MLflow run, which is kept with its checkpoints.
 
         Args:
             cell: "RNN", "LSTM" or "GRU".
             fold: the one held out.
-            run_id: what an interrupted training of this fold returned here, None where it is new.
+            run_id: returned here by the interrupted training that this one continues, if any.
         """
         return None
 
     def epoch(self, record: EpochRecord, spans_per_second: float | None) -> None:
-        """Note an epoch; one that an interrupted training finished is repeated, with None for the speed."""
+        """Note an epoch; without a speed it is one that the interrupted training finished."""
 
     def end(self, digest: str, scores: dict[str, float]) -> None:
-        """Note the end: the sha256 of the weights; best_epoch, and accuracy, macro_f1 and log_loss of the fold."""
+        """Note the sha256 of the weights; best_epoch, and accuracy, macro_f1 and log_loss on the rows held out."""
 
 
 def train_all(
@@ -71,15 +73,12 @@ def train_all(
     processes, pool = join_processes(), Pool(data, cache, listener)
     results = [FoldResult.of(training, data, cache) for training in trainings]
     finished = processes.from_main([processes.is_main and result.is_finished() for result in results])
-    left = []
-    for training, is_finished in zip(trainings, finished, strict=True):
-        if not is_finished:
-            left.append(training)
-        elif processes.is_main:
-            pool.report(training, "from the cache")
+    pairs = list(zip(trainings, finished, strict=True))
+    for training in [training for training, is_finished in pairs if is_finished and processes.is_main]:
+        pool.report(training, "from the cache")
+    left = [training for training, is_finished in pairs if not is_finished]
     left.sort(key=lambda training: GATES[training.cell], reverse=True)
-    jobs = count_jobs(len(left)) if processes.count == 1 else 1
-    for training, seconds in pool.train_in_processes(left, jobs) if jobs > 1 else pool.train_here(left):
+    for training, seconds in pool.train(left):
         if processes.is_main:
             pool.report(training, f"{seconds:.0f} s")
     return results
@@ -95,7 +94,9 @@ def count_jobs(trainings: int) -> int:
     """
     value = os.environ.get(JOBS)
     if value is None:
-        jobs = min(joblib.cpu_count(), _memory() // MEMORY_PER_JOB) if trains_on_cpu() else 1
+        limit = MEMORY_LIMIT.read_text().strip() if MEMORY_LIMIT.is_file() else ""
+        memory = min(psutil.virtual_memory().total, int(limit) if limit.isdecimal() else sys.maxsize)
+        jobs = min(joblib.cpu_count(), memory // MEMORY_PER_JOB) if trains_on_cpu() else 1
     elif value.isdecimal() and int(value) > 0:
         jobs = int(value)
     else:
@@ -103,23 +104,26 @@ def count_jobs(trainings: int) -> int:
     return max(1, min(trainings, jobs))
 
 
-def _memory() -> int:
-    """Return the total memory of this machine or container in bytes."""
-    limit = MEMORY_LIMIT.read_text().strip() if MEMORY_LIMIT.is_file() else ""
-    total = int(psutil.virtual_memory().total)
-    return min(total, int(limit)) if limit.isdecimal() else total
-
-
 @dataclass(frozen=True)
 class Pool:
-    """Trains folds on one corpus into one cache, in this process or in several."""
+    """Trains folds on one corpus into one cache."""
 
     data: TrainingData
     cache: Path
     listener: FoldListener
 
-    def train(self, training: Training) -> tuple[Training, float]:
-        """Train one fold in this process, and return the seconds that it took."""
+    def train(self, trainings: Sequence[Training]) -> Iterator[tuple[Training, float]]:
+        """Train all, where there is room, and yield each as it finishes, with the seconds that it took."""
+        ray = sys.modules.get("ray")
+        if join_processes().count > 1 or not trainings:
+            return map(self.train_one, trainings)
+        if "RAY_ADDRESS" in os.environ or (ray is not None and ray.is_initialized()):
+            return self.train_on_ray(trainings)
+        jobs = count_jobs(len(trainings))
+        return self.train_in_processes(trainings, jobs) if jobs > 1 else map(self.train_one, trainings)
+
+    def train_one(self, training: Training) -> tuple[Training, float]:
+        """Train one fold in this process."""
         began = time.monotonic()
         processes, listener = join_processes(), copy.copy(self.listener)
         if trains_on_cpu() and processes.count == 1:
@@ -133,24 +137,20 @@ class Pool:
                 note.write_text(run_id)
         train_fold(training, self.data, self.cache, listener.epoch)
         if processes.is_main:
-            scores = result.summary
+            scores = result.summary()
             del scores["fold"]
             listener.end(scores.pop("digest"), scores)
         return training, time.monotonic() - began
 
-    def train_here(self, trainings: Sequence[Training]) -> Iterator[tuple[Training, float]]:
-        """Train one fold after another in this process."""
-        return map(self.train, trainings)
-
     def train_in_processes(self, trainings: Sequence[Training], jobs: int) -> Iterator[tuple[Training, float]]:
-        """Train so many folds at a time, each in a process, and yield each as it finishes."""
+        """Train so many folds at a time, each in a process of its own."""
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")  # loky replaces one that holds memory
         with TemporaryDirectory(prefix="unroll-") as scratch:
-            share_terminal(Path(scratch), takes_line=False)
+            share_terminal(Path(scratch), draws=False)
             begin = {"initializer": _begin_worker, "initargs": (os.getpid(), Path(scratch))}
             with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1, **begin), _interrupts_ignored():
                 parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
-                finished = parallel(joblib.delayed(self.train)(training) for training in trainings)
+                finished = parallel(joblib.delayed(self.train_one)(training) for training in trainings)
             try:
                 yield from finished
             except BrokenProcessPool:
@@ -162,12 +162,49 @@ class Pool:
                 get_reusable_executor().shutdown(kill_workers=True)
                 clear_bars()
 
+    def train_on_ray(self, trainings: Sequence[Training]) -> Iterator[tuple[Training, float]]:
+        """Train on the nodes of a Ray cluster, which have the package but not the project's files.
+
+        A fold whose node is lost is trained again on another. Nodes cannot reach a local MLflow store, so nothing is
+        logged live.
+        """
+        try:
+            import ray
+            from ray.util.joblib import register_ray
+            from ray.util.joblib.ray_backend import RayBackend
+        except ImportError:
+            raise UnrollError("RAY_ADDRESS is set, but Ray is missing; pip install -r requirements-tune.txt") from None
+        register_ray()
+        RayBackend.supports_return_generator = True  # which joblib denies to backends like multiprocessing's
+        ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
+        options = {"max_restarts": 3, "max_task_retries": -1, "scheduling_strategy": "SPREAD"}
+        with joblib.parallel_config("ray", n_jobs=-1, ray_remote_args=options):
+            parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
+            finished = parallel(joblib.delayed(_train_remotely)(self.data, training) for training in trainings)
+        try:
+            for training, seconds, key, files in finished:
+                if key != training.key(self.data):
+                    raise UnrollError(f"{training}: the Ray node has another version of unroll, torch or numpy")
+                with new_folder(FoldResult.of(training, self.data, self.cache).done) as scratch:
+                    for name, content in files.items():
+                        (scratch / name).write_bytes(content)
+                yield training, seconds
+        except ray.exceptions.RayError as error:
+            raise UnrollError(f"Ray: {error}; finished folds are kept") from None
+
     def report(self, training: Training, note: str) -> None:
         """Print a line about a finished fold."""
-        summary = FoldResult.of(training, self.data, self.cache).summary
-        metric = training.task.metric
-        name = metric.replace("_", "-")
-        print_line(f"{training}: best epoch {summary['best_epoch']}, {name} {summary[metric]:.4f}, {note}")
+        summary, metric = FoldResult.of(training, self.data, self.cache).summary(), training.task.metric
+        scored = f"{metric.replace('_', '-')} {summary[metric]:.4f}"
+        print_line(f"{training}: best epoch {summary['best_epoch']}, {scored}, {note}")
+
+
+def _train_remotely(data: TrainingData, training: Training) -> tuple[Training, float, str, dict[str, bytes]]:
+    """Train on a node of a cluster, and return the fold's key and files."""
+    with TemporaryDirectory() as cache:
+        _, seconds = Pool(data, Path(cache), FoldListener()).train_one(training)
+        files = FoldResult.of(training, data, Path(cache)).done.iterdir()
+        return training, seconds, training.key(data), {file.name: file.read_bytes() for file in files}
 
 
 @contextmanager
@@ -190,4 +227,4 @@ def _begin_worker(parent: int, scratch: Path) -> None:
         os._exit(1)
 
     threading.Thread(target=exit_with_parent, daemon=True).start()
-    share_terminal(scratch)
+    share_terminal(scratch, draws=True)

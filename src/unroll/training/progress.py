@@ -1,4 +1,4 @@
-"""Progress of a training: a bar on a terminal, nothing elsewhere; trainings in several processes have a line each."""
+"""A progress bar for each training on a terminal, nothing elsewhere; several processes draw theirs below each other."""
 
 import sys
 from itertools import count
@@ -8,40 +8,33 @@ from typing import Never
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-_lines: list[FileLock] = []  # held as long as this process lives
+_line: FileLock | None = None  # held as long as this process lives
 _position = 0
 
 
-def open_bar(title: str, *, total: int, done: int, quiet: bool) -> "tqdm[Never]":
-    """Return a bar over spans; it is invisible when quiet or not on a terminal."""
+def open_bar(title: str, total: int, done: int, *, quiet: bool) -> "tqdm[Never]":
+    """Return a bar over spans, which is invisible when quiet or not on a terminal."""
     return tqdm(
         total=total, initial=done, desc=title, unit=" spans", unit_scale=True, dynamic_ncols=True, leave=False,
         position=_position, disable=True if quiet else None,
     )  # fmt: skip
 
 
-def share_terminal(scratch: Path, *, takes_line: bool = True) -> None:
-    """Draw the bars of this process beside those of the other processes that name the same scratch folder.
-
-    Args:
-        scratch: an existing folder for lock files.
-        takes_line: draw on the first line that no other process has.
-    """
-    global _position
+def share_terminal(scratch: Path, *, draws: bool) -> None:
+    """Share the terminal with the processes that name the same folder; one that draws takes a free line."""
+    global _line, _position
     tqdm.set_lock(FileLock(scratch / "terminal.lock"))
-    for line in count() if takes_line else ():
-        lock = FileLock(scratch / f"line-{line}.lock")
+    for position in count() if draws else ():
+        _line, _position = FileLock(scratch / f"line-{position}.lock"), position
         try:
-            lock.acquire(timeout=0)
+            _line.acquire(timeout=0)
+            break
         except Timeout:
-            continue
-        _lines.append(lock)
-        _position = line
-        return
+            pass
 
 
 def print_line(text: str) -> None:
-    """Print a line above the bars of all processes, which are drawn again below it."""
+    """Print a line in place of the bars, which are drawn again below it."""
     with tqdm.get_lock():  # type: ignore[no-untyped-call]
         clear_bars()
         print(text, flush=True)

@@ -1,4 +1,4 @@
-"""Everything that changes in a training: weights, averages, optimizer, schedule and history."""
+"""What changes in a training: weights, average, optimizer, schedule and history."""
 
 import copy
 from dataclasses import asdict
@@ -15,54 +15,42 @@ from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch
 from unroll.training.history import EpochRecord, History
 from unroll.training.losses import BatchTotals, Objective
-from unroll.training.optimization import choose_precision, make_average, make_optimizer, make_schedule
-from unroll.training.word_dropout import word_drop_rates
+from unroll.training.optimization import choose_precision, make_average, make_optimizer, make_schedule, word_drop_rates
 
 
 class TrainState:
-    """The parts of a training, prepared for its device and processes; saved after each epoch and restored from there.
+    """The parts of a training on its device; they are saved after an epoch and restored.
 
     Attributes:
         objective: the model and its loss, wrapped by accelerate.
-        eval_model: predicts: the model, or its moving average where the recipe has one.
-        drop_rates: how often each token is read as unknown, (V,).
+        eval_model: the model, or its moving average if the recipe has one.
         history: the epochs so far.
-        best_weights: of the best epoch so far.
+        best_weights: those of `eval_model` in the best epoch so far.
     """
 
-    def __init__(
-        self, model: SpanClassifier, config: TrainConfig, counts: Tensor, *, seed: int, steps: int, title: str
-    ) -> None:
-        """Build optimizer, schedule and average.
-
-        Args:
-            model: to be trained.
-            config: the recipe.
-            counts: how often each token is read in an epoch, (V,).
-            seed: of the weights that the language model adds to the model's.
-            steps: of the whole training.
-            title: names the training in messages.
-        """
-        self.model, self.config, self.title = model, config, title
+    def __init__(self, model: SpanClassifier, config: TrainConfig, counts: Tensor, steps: int, seed: int) -> None:
+        """Build the parts for a number of steps, given each token's number of occurrences, (V,)."""
+        self.config, self.model = config, model
         self.history, self.best_weights = History(), dict[str, Tensor]()
         self.accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
         self.averaged = AveragedModel(model, multi_avg_fn=make_average(config.ema)) if config.ema else None
-        torch.manual_seed(derive_seed(seed, 0, 0))
+        torch.manual_seed(derive_seed(seed, 0, 0))  # for the weights of the objective itself
+        self.drop_rates = word_drop_rates(counts, config).to(self.accelerator.device)  # (V,)
         objective = Objective(model, config, counts)
         optimizer = make_optimizer(objective, config)
         self.schedule = make_schedule(optimizer, config, steps)
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
-        self._saved: dict[str, Any] = {"model": objective, "optimizer": optimizer, "schedule": self.schedule}
+        self._parts: dict[str, Any] = {"model": objective, "optimizer": optimizer, "schedule": self.schedule}
+        self.eval_model: Any = model
         if self.averaged is not None:
-            self._saved["averaged"] = self.averaged.to(self.accelerator.device)
-        self.eval_model: Any = model if self.averaged is None else self.averaged.module
-        self.drop_rates = word_drop_rates(counts, config).to(self.accelerator.device)
+            self._parts["averaged"] = self.averaged.to(self.accelerator.device)
+            self.eval_model = self.averaged.module
 
     def step(self, batch: Batch, totals: BatchTotals) -> float:
-        """Update the weights by one batch; return the loss of its labels over all processes, in nats per span."""
+        """Update the weights by one batch; return the loss of its labels, in nats per span of the whole batch."""
         self.optimizer.zero_grad()
         loss, label_loss = self.objective(batch, totals)
-        self.accelerator.backward(loss * self.accelerator.num_processes)  # it averages over the processes
+        self.accelerator.backward(loss * self.accelerator.num_processes)  # which averages over the processes
         if self.config.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.clip_norm)
         self.optimizer.step()
@@ -83,30 +71,21 @@ class TrainState:
         patience = self.config.patience
         return patience is not None and len(self.history.epochs) - self.history.best_epoch >= patience
 
-    def describe_last_epoch(self) -> str:
-        """Return the last epoch's accuracy for a progress bar, empty in the first one."""
-        epochs = self.history.epochs
-        return f", accuracy {epochs[-1].valid_accuracy:.4f}" if epochs else ""
-
     def content(self) -> dict[str, Any]:
         """Return the state as tensors, numbers and names."""
-        return {
-            **{name: part.state_dict() for name, part in self._saved.items()},
-            "history": [asdict(record) for record in self.history.epochs],
-            "best_epoch": self.history.best_epoch,
-            "best_weights": self.best_weights,
-        }
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        return {**parts, "history": asdict(self.history), "best_weights": self.best_weights}
 
     def restore(self, content: dict[str, Any] | None) -> None:
-        """Continue from what `content` returned; None starts anew."""
+        """Continue from what `content` returned, if there is any."""
         if content is None:
             return
-        for name, part in self._saved.items():
+        for name, part in self._parts.items():
             part.load_state_dict(content[name])
-        self.history = History([EpochRecord(**record) for record in content["history"]], content["best_epoch"])
-        self.best_weights = content["best_weights"]
+        epochs = [EpochRecord(**record) for record in content["history"]["epochs"]]
+        self.history, self.best_weights = History(epochs, content["history"]["best_epoch"]), content["best_weights"]
 
 
-def derive_seed(seed: int, epoch: int, process: int) -> int:
-    """Return a seed that depends on all three numbers."""
-    return int(np.random.SeedSequence([seed, epoch, process]).generate_state(1)[0])
+def derive_seed(*numbers: int) -> int:
+    """Return a seed that depends on all the numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
