@@ -133,3 +133,37 @@ def test_importing_the_library_does_nothing(tmp_path: Path) -> None:
         [sys.executable, "-c", f"import {', '.join(modules)}"], cwd=tmp_path, check=True, capture_output=True
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def package_arrows() -> set[tuple[str, str]]:
+    """Return which package imports which other one, read from the source."""
+    pairs = {(package(name), package(imported)) for name in library() for imported in direct_imports(name)}
+    return {(above, below) for above, below in pairs if above != below}
+
+
+def test_the_picture_of_the_packages_is_that_of_the_source() -> None:
+    """docs/architecture.md shows every arrow; each goes down, core is below all and left out."""
+    drawn = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("```mermaid")[1].split("```")[0]
+    arrows = sorted(
+        (arrow for arrow in package_arrows() if arrow[1] != "core"),
+        key=lambda arrow: (-LAYERS.index(arrow[0]), -LAYERS.index(arrow[1])),
+    )
+    expected = ["flowchart TD", *(f"  {above} --> {below}" for above, below in arrows)]
+    assert drawn.strip().splitlines() == expected, "write this in docs/architecture.md:\n" + "\n".join(expected)
+    assert all(LAYERS.index(above) > LAYERS.index(below) for above, below in arrows)
+
+
+@pytest.mark.parametrize("module", library())
+def test_modules_and_functions_are_short(module: str) -> None:
+    source = all_modules()[module].read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 300
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 60, node.name
+
+
+def test_every_package_says_what_belongs_in_it_and_imports_nothing() -> None:
+    for name, path in all_modules().items():
+        if path.name == "__init__.py" and name != "unroll":
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            assert len(ast.get_docstring(tree) or "") > 30, name
