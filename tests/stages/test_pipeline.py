@@ -161,13 +161,13 @@ def test_an_edit_reruns_only_what_it_can_change(restored: Project) -> None:
     page = restored.folder / "src/unroll/report/page.html"
     page.write_text(page.read_text() + "\n")
     assert changed_stages(restored) == {"report"}
-    task = restored.folder / "src/unroll/tasks/surnames.py"
+    task = restored.folder / "competitions/surnames.yaml"
     task.write_text(task.read_text() + "\n")
     changed = changed_stages(restored) - {"report"}
     assert changed
     assert all("@surnames" in stage for stage in changed)
-    config = restored.folder / "src/unroll/config.py"
-    config.write_text(config.read_text() + "\n")
+    settings = restored.folder / "src/unroll/core/settings.py"
+    settings.write_text(settings.read_text() + "\n")
     assert changed_stages(restored) - {"report"} == changed
 
 
