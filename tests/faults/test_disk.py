@@ -69,7 +69,7 @@ def test_a_damaged_corpus_is_named_with_what_to_do(tokenized: Project, tell: Tel
     content[-4] ^= 1  # a token becomes another: no reader of the array could tell
     file.write_bytes(content)
     sentence = told(train(tokenized, check=False))
-    assert "data/corpus/sentiment/tokens.npy: damaged" in sentence
+    assert "data/corpus/sentiment/tokens.npy: missing or damaged" in sentence
     assert "delete data/corpus/sentiment and run `dvc repro`" in sentence
     tell("a bit flipped in the corpus", "train stops, names the file and says how to make it again")
 

@@ -146,7 +146,7 @@ def check_manifest(folder: Path, fix: str) -> None:
     except (KeyError, TypeError):
         damaged = [MANIFEST]
     if damaged:
-        raise UnrollError(f"{folder / damaged[0]}: damaged or missing, see {MANIFEST}; {fix}")
+        raise UnrollError(f"{folder / damaged[0]}: missing or damaged, see {MANIFEST}; {fix}")
 
 
 def check_archive(archive: zipfile.ZipFile, path: Path | str) -> None:
