@@ -83,7 +83,7 @@ def test_a_finished_fold_that_is_damaged_is_told_and_trained_again(
     weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
     capsys.readouterr()
     again = run(1, data, task_config, tmp_path)
-    assert f"warning: {weights}: damaged" in capsys.readouterr().err
+    assert f"warning: {weights}: missing or damaged" in capsys.readouterr().err
     assert (again.done / "weights.safetensors").read_bytes() == before
 
 
