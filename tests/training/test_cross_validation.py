@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from tests.support.definitions import load_task
 from unroll.core.errors import UnrollError
 from unroll.core.settings import TaskConfig, TrainConfig
 from unroll.models.bundle import Bundle, load_bundle
-from unroll.text.corpus import Corpus
+from unroll.text.corpus import TEST_FOLD, Corpus
 from unroll.text.vocabulary import Vocabulary
 from unroll.training import cross_validation
 from unroll.training.cross_validation import (
@@ -17,6 +18,7 @@ from unroll.training.cross_validation import (
     Training,
     TrainingData,
     collect_folds,
+    prepare_fold,
     train_fold,
 )
 
@@ -152,6 +154,19 @@ def test_a_word_with_a_vector_is_known_in_a_fold_that_did_not_train_on_it(
         "bad"
         in bundle_of(run(2, TrainingData(corpus, "with", vocabulary, vectors), task_config, tmp_path)).vocabulary.tokens
     )
+
+
+def test_a_language_model_reads_the_test_part_along_without_its_labels(
+    data: TrainingData, task_config: TaskConfig, full_recipe: TrainConfig
+) -> None:
+    data = replace(data, corpus=replace(data.corpus, folds=np.array([0, 1, TEST_FOLD])))
+    for language_model, train in ((0.1, [0, 2]), (0.0, [0])):
+        recipe = full_recipe.model_copy(update={"language_model": language_model})
+        config = task_config.model_copy(update={"train": recipe})
+        fold = prepare_fold(Training(TASK, "GRU", 1, config, seed=1), data)
+        assert [fold.train.tolist(), fold.valid.tolist(), fold.test.tolist()] == [train, [1], [2]]
+        assert (fold.corpus.labels >= 0).tolist() == [True] * 5 + [False] * 3
+        assert "bad" not in fold.vocabulary.tokens, "what only the test part holds is unknown"
 
 
 def test_out_of_fold_tables_stack_folds_and_test_tables_average_them(

@@ -1,5 +1,3 @@
-from itertools import count
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,6 @@ from unroll.models.span_classifier import CELLS, SpanClassifier
 from unroll.text.batches import Batch, make_batch
 from unroll.text.corpus import Corpus
 from unroll.text.vocabulary import UNKNOWN_ID, Vocabulary
-from unroll.training.fit import fit
 from unroll.training.losses import NUM_SAMPLED, BatchTotals, LanguageModel, Objective
 
 Small = tuple[Corpus, Vocabulary]
@@ -126,33 +123,3 @@ def test_labels_that_are_not_known_do_not_count(
     torch.testing.assert_close(found, expected.detach())
     alone, labels_alone = Objective(model, plain_recipe, counts)(half, BatchTotals(int(hidden.sum()), 3))
     assert alone.item() == labels_alone.item()
-
-
-def test_kept_back_sequences_are_read_along_and_their_labels_are_not(
-    small_corpus: Small, small_model: ModelConfig, full_recipe: TrainConfig
-) -> None:
-    corpus, vocabulary = small_corpus
-
-    draws = count(1)
-
-    def train(corpus: Corpus, kept_back: list[int], **changes: object) -> dict[str, torch.Tensor]:
-        torch.manual_seed(1)
-        model = SpanClassifier("GRU", small_model, len(vocabulary), 5)
-        torch.rand(next(draws))  # what is drawn between the two is no part of a training
-        recipe = full_recipe.model_copy(update=changes)
-        fit(
-            model, corpus, np.array([0]), np.array([1]), recipe, seed=1, unlabelled=np.array(kept_back, int), quiet=True
-        )
-        return model.state_dict()
-
-    def are_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-        return all(torch.equal(one[name], other[name]) for name in one)
-
-    labels = corpus.labels.copy()
-    labels[corpus.spans_of(np.array([2]))] = (labels[corpus.spans_of(np.array([2]))] + 1) % 5
-    relabelled = Corpus(**{**vars(corpus), "labels": labels})
-    along = train(corpus, [2])
-    assert are_equal(along, train(relabelled, [2]))
-    assert not are_equal(along, train(corpus, []))
-    assert are_equal(train(corpus, [2], language_model=0.0), train(corpus, [], language_model=0.0))
-    assert set(along) == set(SpanClassifier("GRU", small_model, len(vocabulary), 5).state_dict())

@@ -28,7 +28,7 @@ from unroll.core.files import (
     write_manifest,
 )
 from unroll.core.settings import TaskConfig
-from unroll.data.competition import Competition
+from unroll.data.competition import UNLABELLED, Competition
 from unroll.evaluation.metrics import score
 from unroll.models.bundle import WEIGHTS, Bundle, save_bundle
 from unroll.models.span_classifier import SpanClassifier
@@ -171,7 +171,7 @@ def train_fold(
     if fold.vectors is not None:
         set_vectors(model, fold.vectors, f"{training.task.name}.model.embedding")
     history = fit(
-        model, fold.corpus, fold.train, fold.valid, training.config.train, seed=seed, unlabelled=fold.test,
+        model, fold.corpus, fold.train, fold.valid, training.config.train, seed=seed,
         title=str(training), on_epoch=on_epoch, checkpoint=result.checkpoints,
     )  # fmt: skip
     parts = {"valid": fold.valid, "test": fold.test}
@@ -185,9 +185,11 @@ def prepare_fold(training: Training, data: TrainingData) -> FoldData:
     """Split the corpus and restrict the vocabulary to the tokens that the fold may know.
 
     These occur in the fold's training sequences at least text.min_count times, or have a pretrained vector. Others are
-    read as unknown in the rows held out, as they are in the test part.
+    read as unknown in the rows held out, as they are in the test part. A language model reads the test part along; its
+    labels, where they are known, are hidden.
     """
     corpus = data.corpus
+    test = np.flatnonzero(corpus.folds == TEST_FOLD)
     train = np.flatnonzero((corpus.folds != training.fold) & (corpus.folds != TEST_FOLD))
     counts = np.bincount(corpus.tokens_of(train), minlength=len(data.vocabulary))
     known = counts >= training.config.text.min_count  # (V,)
@@ -195,13 +197,15 @@ def prepare_fold(training: Training, data: TrainingData) -> FoldData:
         known |= np.isfinite(data.vectors).all(1)
     vocabulary, new_ids = data.vocabulary.restrict(known)
     known[0] = True  # the unknown token
+    labels = np.array(corpus.labels)
+    labels[corpus.spans_of(test)] = UNLABELLED
     return FoldData(
-        corpus=replace(corpus, tokens=new_ids[corpus.tokens]),
+        corpus=replace(corpus, tokens=new_ids[corpus.tokens], labels=labels),
         vocabulary=vocabulary,
         vectors=None if data.vectors is None else data.vectors[known],
-        train=train,
+        train=np.concatenate([train, test]) if training.config.train.language_model else train,
         valid=np.flatnonzero(corpus.folds == training.fold),
-        test=np.flatnonzero(corpus.folds == TEST_FOLD),
+        test=test,
     )
 
 

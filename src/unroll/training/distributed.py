@@ -115,13 +115,18 @@ def relaunch(module: str, arguments: list[str]) -> None:
             raise UnrollError(f"{LAUNCH}={os.environ[LAUNCH]}: {command[0]}: {error.strerror}") from None
 
 
+def count_labelled(corpus: Corpus, sequences: Ints) -> int:
+    """Return how many spans of the sequences have a label."""
+    return int(np.count_nonzero(corpus.labels[corpus.spans_of(sequences)] != UNLABELLED))
+
+
 def shard_batch(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[Batch, BatchTotals, int]:
     """Return this process' shard of a batch of sequences of one length, its totals, and its labelled spans in all.
 
     A process without a share takes the first sequence as a shard of an infinite batch, so that it adds nothing to the
     gradient: all processes have to take part in every step.
     """
-    labelled = int(np.count_nonzero(corpus.labels[corpus.spans_of(sequences)] != UNLABELLED))
+    labelled = count_labelled(corpus, sequences)
     mine = processes.share(sequences)
     if not len(mine):
         return make_batch(corpus, sequences[:1]), BatchTotals(math.inf, math.inf), labelled
