@@ -25,13 +25,12 @@ COMMONNESS = (1, 2, 6)  # borders of the strata by number of occurrences in othe
 class Estimate:
     """Accuracy on the test part by strata, with its interval by a bootstrap over groups.
 
-    `plain` is the estimate without strata, which is too high; `known_share` the share of test rows with a known label.
+    `known_share` is the share of test rows with a known label.
     """
 
     accuracy: float
     low: float
     high: float
-    plain: float
     known_share: float
 
 
@@ -82,8 +81,7 @@ def estimate_accuracy(out_of_fold: pd.DataFrame, test: pd.DataFrame, *, seed: in
     rng, rates = np.random.default_rng(seed), rates_of(train_sums.sum(0))
     drawn = rates_of(resample(train_sums, rng)) + rates_of(resample(train_sums, rng, size=len(test_sums))) - rates
     low, high = interval(accuracy_of(resample(test_sums, rng), drawn))
-    accuracy, plain = accuracy_of(test_sums.sum(0), rates), known_share + (1 - known_share) * overall
-    return Estimate(float(accuracy), float(low), float(high), plain, known_share)
+    return Estimate(float(accuracy_of(test_sums.sum(0), rates)), float(low), float(high), known_share)
 
 
 def estimate_leaderboard(

@@ -1,13 +1,10 @@
 """What words begin from: pretrained vectors and lexicons, several of them side by side."""
 
-import io
 import json
-import ssl
 import subprocess
 import sys
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import redirect_stderr
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -94,19 +91,26 @@ def extend_vocabulary(
 
 
 def _read_text(path: Path) -> dict[str, WordVectors]:
-    """Read a text file with torchtext's loader."""
-    progress = sys.stderr if sys.stderr.isatty() else io.StringIO()
-    https_context = ssl._create_default_https_context
-    try:
-        # A cache that outlives the call would be found again by the file's base name, whatever the file holds by then.
-        with TemporaryDirectory() as scratch, redirect_stderr(progress):
-            loaded = torchtext_vocab.Vectors(name=str(path), cache=scratch)
-    except (RuntimeError, ValueError, TypeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UnrollError(f"{path}: expected a word and equally many numbers on each line; {reason}") from None
-    finally:
-        ssl._create_default_https_context = https_context  # the loader turns certificate checks off
-    return dict(zip(loaded.itos, loaded.vectors.numpy(), strict=True)) if loaded.dim else {}
+    """Read a word, which may hold spaces, and its numbers on each line; the first line may give counts, as word2vec's.
+
+    torchtext's loader refuses words with spaces, names no line, and turns certificate checks off.
+    """
+    entries: dict[str, WordVectors] = {}
+    size, expected = -1, "expected a word and equally many numbers on each line"
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            fields = line.rstrip().rsplit(" ", size)
+            if number == 1 and len(fields) == 2 and fields[1].isdigit():
+                size = int(fields[1])
+                continue
+            try:
+                entries[fields[0]] = np.array(fields[1:], dtype=np.float32)
+            except ValueError as error:
+                raise UnrollError(f"{path}: line {number}: {expected}; {error}") from None
+            size = len(fields) - 1 if size < 0 else size
+            if len(fields) != size + 1:
+                raise UnrollError(f"{path}: line {number}: {expected}; found {len(fields) - 1}, not {size}")
+    return entries
 
 
 def _download_glove(name: str, cache: Path) -> Path:
