@@ -65,7 +65,7 @@ format: $(READY)  ## format the code
 	ruff check --fix .
 	ruff format .
 
-ui: $(READY)  ## the MLflow UI, opened where the runs are compared; PORT=5000
+ui: $(READY)  ## the MLflow UI; PORT=5000
 	@unroll ui --port $(PORT)
 
 clean:  ## remove what the pipeline made, DVC's cache and MLflow's runs; history.csv stays

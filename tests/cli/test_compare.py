@@ -1,8 +1,6 @@
 """`unroll compare` on the outputs of a small task and a real MLflow store."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -23,10 +21,16 @@ def folder(projected: TaskOutputs) -> Path:  # noqa: F811
     return projected.rows.parents[2]
 
 
-def compare(folder: Path, *named: str) -> Any:
-    done = unroll(folder, "compare", *named, "--json")
+def compare(folder: Path, *named: str) -> tuple[dict[str, list[str]], str]:
+    """Return the table's rows by title, and everything that is printed."""
+    done = unroll(folder, "compare", *named)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    lines = done.stdout.split("\n\n")[1].splitlines()[1:]
+    return {line[:24].strip(): line[24:].split("  ") for line in lines}, done.stdout
+
+
+def cells(row: list[str]) -> list[str]:
+    return [cell for cell in (cell.strip() for cell in row) if cell]
 
 
 def refused(folder: Path, *named: str) -> str:
@@ -46,29 +50,26 @@ def test_two_runs_are_compared_as_their_predictions_say(folder: Path) -> None:
     predicted = [table[LABELS].to_numpy().argmax(1) for table in tables]
     truth = rows["label"][tables[0]["row_id"]].to_numpy()
     correct = [each == truth for each in predicted]
-    found = compare(folder, "sentiment/RNN", "sentiment/GRU")
-    (difference,) = found["differences"]
-    assert found["shared_rows"] == len(truth)
-    assert difference["rows"] == (predicted[0] != predicted[1]).sum() == 1
-    assert difference["only_first_correct"] == (correct[0] & ~correct[1]).sum() == 1
-    assert difference["only_second_correct"] == 0
-    assert sum(pair["rows"] for pair in difference["predictions"]) == 1
-    assert difference["accuracy"] == pytest.approx(correct[1].mean() - correct[0].mean())
-    assert difference["groups"] == rows["group"].nunique()
-    assert difference["low"] <= difference["accuracy"] <= difference["high"]
-    for run, cell, right in zip(found["runs"], ("RNN", "GRU"), correct, strict=True):
-        assert run["run_id"] == ids()[f"sentiment {cell}"]
-        assert run["scores"]["accuracy"] == pytest.approx(right.mean())
-    assert found["params"] == {"cell": ["RNN", "GRU"]}, "a parameter with the same value in all of them is left out"
+    table, out = compare(folder, "sentiment/RNN", "sentiment/GRU")
+    assert f"scores on the {len(truth)} rows that all runs predicted out of fold" in out
+    assert (predicted[0] != predicted[1]).sum() == 1
+    assert (correct[0] & ~correct[1]).sum() == 1
+    assert "A and B differ on 1 of 24 rows (4.2%): A alone is correct on 1, B alone on 0, neither on 0" in out
+    assert f"Accuracy of B minus A: {100 * (correct[1].mean() - correct[0].mean()):+.2f} points" in out
+    assert f"2,000 bootstrap draws of {rows['group'].nunique()} sentences" in out
+    assert cells(table["id"]) == [ids()[f"sentiment {cell}"][:8] for cell in ("RNN", "GRU")]
+    assert cells(table["accuracy"]) == [f"{each.mean():.4f}" for each in correct]
+    assert cells(table["cell"]) == ["RNN", "GRU"]
+    assert "train.lr" not in table, "a parameter with the same value in all of them is left out"
 
 
 def test_a_run_has_many_names(folder: Path) -> None:
-    expected = compare(folder, "sentiment/RNN", "sentiment/ensemble")
+    expected, _ = compare(folder, "sentiment/RNN", "sentiment/ensemble")
     names = ["sentiment RNN", "sentiment ensemble"]
-    for given in (names, [ids()[name] for name in names], [ids()[name][:8] for name in names]):
-        found = compare(folder, *given)
-        assert [run["run_id"] for run in found["runs"]] == [run["run_id"] for run in expected["runs"]]
-        assert found["differences"][0]["p_value"] == expected["differences"][0]["p_value"]
+    for given in (names, [ids()[name] for name in names]):
+        found, _ = compare(folder, *given)
+        assert cells(found["id"]) == cells(expected["id"])
+        assert cells(found["log loss"]) == cells(expected["log loss"])
 
 
 def test_it_is_described_in_words(folder: Path) -> None:
@@ -82,9 +83,6 @@ def test_it_is_described_in_words(folder: Path) -> None:
         "mean by sentence",
     ):
         assert words in out, out
-    (line,) = [line for line in out.splitlines() if line.startswith("cell ")]
-    assert line.split() == ["cell", "RNN", "GRU", "ensemble"]
-    assert "train.lr" not in out
     assert (
         "A and B predict the same on every row." in unroll(folder, "compare", "sentiment/RNN", "sentiment RNN").stdout
     )
@@ -121,7 +119,7 @@ def test_only_rows_that_both_predicted_are_compared(folder: Path, tmp_path: Path
         client.log_artifact(run_id, str(file), str(PREDICTIONS.parent))
         client.set_terminated(run_id)
     assert "no row was predicted out of fold by all of them" in refused(folder, "sentiment/GRU", "other texts")
-    found = compare(folder, "half", "sentiment/RNN")
-    assert [run["rows"] for run in found["runs"]] == [12, 24]
-    assert found["shared_rows"] == 12
-    assert "accuracy on all its rows" in unroll(folder, "compare", "half", "sentiment/RNN").stdout
+    found, out = compare(folder, "half", "sentiment/RNN")
+    assert cells(found["rows out of fold"]) == ["12", "24"]
+    assert "scores on the 12 rows that all runs predicted out of fold" in out
+    assert len(cells(found["accuracy on all its rows"])) == 2

@@ -19,8 +19,7 @@ from tests.support.outputs import write_outputs
 from tests.support.project import Project
 from tests.tracking.conftest import empty_store, projected, projected_folder, reopen  # noqa: F401
 from unroll.tracking.projection import TaskOutputs
-from unroll.tracking.queries import find_champion, search_runs
-from unroll.tracking.view import arrange_runs
+from unroll.tracking.queries import find_champion
 
 TEXTS = ["a thin plot", "zzz", "None", "two\nlines", "Ж", "a thin plot"]
 
@@ -162,12 +161,3 @@ def test_track_brings_back_what_was_deleted(projected: TaskOutputs, empty_store:
     assert printed[0].startswith("sentiment: logged to MLflow: RNN fold 0, RNN fold 2, RNN, ")
     assert printed[1] == "sentiment: the champion is now version 1 (RNN): there was none before"
     assert find_champion("sentiment") is not None
-
-
-def test_the_pages_are_arranged(projected: TaskOutputs) -> None:  # noqa: F811
-    reopen(projected.rows.parents[2])
-    links = dict(arrange_runs(["sentiment", "surnames"]))
-    assert links.keys() == {"sentiment: runs compared", "sentiment: table with folds"}
-    colors = [run.data.tags.get("mlflow.runColor") for run in search_runs("tags.fold IS NULL", "sentiment")]
-    assert len(set(colors) - {None}) == len(colors) == 3
-    assert arrange_runs(["sentiment"]) == list(links.items())

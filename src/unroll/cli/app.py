@@ -10,11 +10,10 @@ from unroll.cli.compare import compare
 from unroll.cli.doctor import doctor
 from unroll.cli.predict import predict
 from unroll.cli.scores import leaderboard, scores
-from unroll.cli.serve import serve
+from unroll.cli.serve import serve, ui
 from unroll.cli.submit import submit
 from unroll.cli.track import track
 from unroll.cli.tune import tune
-from unroll.cli.ui import ui
 from unroll.core import paths
 from unroll.core.errors import UnrollError, run_program
 from unroll.core.files import read_json

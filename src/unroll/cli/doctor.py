@@ -1,6 +1,5 @@
 """`unroll doctor`: can the pipeline run here, and if not, what to do."""
 
-import json
 import os
 import platform
 import re
@@ -8,18 +7,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from unroll.core import paths
 from unroll.core.errors import UnrollError
 from unroll.core.params import check_repository, read_config
-from unroll.core.settings import Config
 from unroll.data.competition import load_competition
 
 MIN_DISK = 5 * 2**30
@@ -29,109 +26,81 @@ CREDENTIAL = "set KAGGLE_API_TOKEN, or put a token of https://www.kaggle.com/set
 
 @dataclass(frozen=True)
 class Check:
-    """A line of the table; with `fail` the pipeline cannot run."""
+    """A line of the table: what was found, and what to do if it is not right; `is_required` by the pipeline."""
 
-    name: str
-    state: Literal["ok", "warn", "fail", "skipped"]
     found: str
     fix: str = ""
+    is_required: bool = True
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Do not use the network.")] = False,
 ) -> None:
     """Check what the pipeline and Kaggle need, a line a check; the exit status is 0 if `make repro` can run.
 
     Example: unroll doctor --offline
     """
-    checks = []
-    for check in all_checks(offline=offline):
-        checks.append(check)
-        if not as_json:
-            typer.echo(f"{check.state:<9}{check.name:<19}{check.found}")
-            if check.fix and check.state in ("warn", "fail"):
-                typer.echo(f"{'':<28}→ {check.fix}")
-    failed = [check.name for check in checks if check.state == "fail"]
-    if as_json:
-        typer.echo(json.dumps({"ready": not failed, "checks": [asdict(check) for check in checks]}, indent=2))
-    else:
-        typer.echo(f"not ready: {', '.join(failed)}" if failed else "ready: `make repro` can run")
+    checks: dict[str, Callable[[], Iterator[Check]]] = {
+        "packages": check_packages, "disk": check_disk, "DVC": check_dvc, "PyTorch": check_torch,
+        "MLflow store": check_store, "settings": check_settings, "Kaggle": lambda: check_kaggle(offline=offline),
+    }  # fmt: skip
+    failed = [name for name, check in checks.items() if sum(not show(name, line) for line in guarded(check))]
+    typer.echo(f"not ready: {', '.join(failed)}" if failed else "ready: `make repro` can run")
     if failed:
         raise SystemExit(1)
 
 
-def all_checks(*, offline: bool) -> Iterator[Check]:
-    """Yield every check, the fast ones first."""
-    checks = {"packages": check_packages, "disk": check_disk, "DVC": check_dvc, "PyTorch": check_torch}
-    for name, check in {**checks, "MLflow store": check_store, "settings": check_settings}.items():
-        yield from guarded(name, check)
-    with suppress(UnrollError):
-        config = read_config(paths.PARAMS)
-        yield from guarded("data", lambda: check_data(config))
-        for each in guarded("Kaggle", lambda: check_kaggle(config, offline=offline)):
-            # Without a download from Kaggle it is needed only to submit.
-            is_optional = each.state == "fail" and config.data.source != "kaggle"
-            yield replace(each, state="warn") if is_optional else each
+def show(name: str, check: Check) -> bool:
+    """Print a line, and below it what to do; return whether the pipeline can run."""
+    state = "ok" if not check.fix else "fail" if check.is_required else "warn"
+    typer.echo(f"{state:<6}{name:<14}{check.found}" + (f"\n{'':<20}→ {check.fix}" if check.fix else ""))
+    return state != "fail"
 
 
-def guarded(name: str, check: Callable[[], Check | Iterator[Check]]) -> Iterator[Check]:
+def guarded(check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
     """Yield the lines of a check, or the error that it raised."""
     try:
-        result = check()
-        yield from [result] if isinstance(result, Check) else result
+        yield from check()
     except UnrollError as error:
         message, _, fix = str(error).partition("; ")
-        yield Check(name, "fail", message, fix)
+        yield Check(message, fix or "see the message")
     except Exception as error:  # noqa: BLE001 a broken package can raise anything, and the other checks have to run
-        message = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        yield Check(name, "fail", message, INSTALL if isinstance(error, ImportError) else "")
+        yield Check(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", INSTALL)
 
 
-def check_packages() -> Check:
+def check_packages() -> Iterator[Check]:
     """Compare the installed versions of the project's dependencies with requirements.txt."""
-    file = Path("requirements.txt")
-    lines = re.findall(r"^([\w.-]+)==([^\s;]+)", file.read_text() if file.is_file() else "", re.MULTILINE)
-    pins = {name.lower(): version for name, version in lines}
+    pins = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", Path("requirements.txt").read_text(), re.MULTILINE))
     required = [line for line in metadata.requires("unroll") or [] if "extra ==" not in line]
-    names = {re.split(r"[^\w.-]", line)[0].lower() for line in required}
-    installed = {each.name.lower(): each.version.partition("+")[0] for each in metadata.distributions()}
-    if missing := sorted(names - installed.keys()):
-        return Check("packages", "fail", f"missing: {', '.join(missing)}", INSTALL)
-    other = [f"{name} {installed[name]}" for name in sorted(names & pins.keys()) if installed[name] != pins[name]]
-    if other:
-        return Check("packages", "warn", f"not as pinned: {', '.join(other)}", INSTALL)
-    return Check("packages", "ok", f"{len(names)} as pinned, on Python {platform.python_version()}")
+    names = sorted({re.split(r"[^\w.-]", line)[0] for line in required} & pins.keys())
+    found = {name: metadata.version(name).partition("+")[0] for name in names}
+    if other := [f"{name} {found[name]}" for name in names if found[name] != pins[name]]:
+        yield Check(f"not as pinned: {', '.join(other)}", INSTALL, is_required=False)
+    else:
+        yield Check(f"{len(names)} as pinned, on Python {platform.python_version()}")
 
 
-def check_settings() -> Check:
-    """Check params.yaml."""
-    config = read_config(paths.PARAMS)
-    return Check("settings", "ok", f"tasks {', '.join(config.tasks)}; cells {', '.join(config.cells)}")
-
-
-def check_disk() -> Check:
+def check_disk() -> Iterator[Check]:
     """Check that the project's folder can be written to and has space for models and runs."""
     here, free = Path.cwd(), shutil.disk_usage(".").free
-    found = f"{here}: {free / 2**30:.1f} GiB free"
     if not os.access(here, os.W_OK):
-        return Check("disk", "fail", f"{here}: not writable", "make the folder writable")
-    if free < MIN_DISK:
-        return Check("disk", "warn", found, f"free {MIN_DISK / 2**30:.0f} GiB for models, DVC's cache and MLflow")
-    return Check("disk", "ok", found)
+        yield Check(f"{here}: not writable", "make the folder writable")
+    fix = "" if free >= MIN_DISK else f"free {MIN_DISK / 2**30:.0f} GiB for models, DVC's cache and MLflow"
+    yield Check(f"{here}: {free / 2**30:.1f} GiB free", fix, is_required=False)
 
 
-def check_dvc() -> Check:
+def check_dvc() -> Iterator[Check]:
     """Check that `dvc status` works here."""
     check_repository(Path.cwd())
-    done = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], capture_output=True, text=True)
-    if done.returncode:
+    done = subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet"], capture_output=True, text=True)
+    if done.returncode not in (0, 1):  # 1: there are stages to run
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return Check("DVC", "fail", f"dvc status: {reason[:200]}", "`dvc status --verbose` prints more")
-    return Check("DVC", "ok", f"{len(json.loads(done.stdout or '{}'))} stages to run")
+        yield Check(f"dvc status: {reason[:200]}", "`dvc status --verbose` prints more")
+    else:
+        yield Check("up to date" if not done.returncode else "there are stages to run")
 
 
-def check_torch() -> Check:
+def check_torch() -> Iterator[Check]:
     """Check that torch and torchtext load together, which pip does not, and name the device of a training."""
     import torch
 
@@ -139,58 +108,62 @@ def check_torch() -> Check:
 
     device = f"{torch.get_num_threads()} CPU threads, fp32"
     if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-        device = f"{', '.join(names)}, {'bf16' if torch.cuda.is_bf16_supported() else 'fp32'}"
-    return Check("PyTorch", "ok", f"torch {torch.__version__} with torchtext; trains on {device}")
+        device = f"{torch.cuda.get_device_name()}, {'bf16' if torch.cuda.is_bf16_supported() else 'fp32'}"
+    yield Check(f"torch {torch.__version__} with torchtext; trains on {device}")
 
 
-def check_store() -> Check:
+def check_store() -> Iterator[Check]:
     """Check that the MLflow store opens; a server that is away is no failure, since training goes on without."""
     from unroll.tracking.store import open_store, tracking_uri
 
     uri = tracking_uri(Path.cwd())
     try:
         open_store(Path.cwd())
+        yield Check(uri)
     except UnrollError as error:
-        state: Literal["warn", "fail"] = "warn" if uri.startswith("http") else "fail"
-        return Check("MLflow store", state, str(error), "correct MLFLOW_TRACKING_URI or unset it")
-    return Check("MLflow store", "ok", uri)
+        yield Check(str(error), "correct MLFLOW_TRACKING_URI or unset it", is_required=not uri.startswith("http"))
 
 
-def check_data(config: Config) -> Check:
-    """Check that the raw files are where params.yaml says."""
-    folder = Path(config.data.dir)
-    if config.data.source != "local":
-        return Check("data", "ok", f"downloaded from {config.data.source}")
-    missing = [
-        name for name in config.tasks if not (folder / load_competition(paths.competition(name)).folder).is_dir()
-    ]
-    if missing:
+def check_settings() -> Iterator[Check]:
+    """Check params.yaml, the definitions of its tasks, and that their raw files are where it says."""
+    config = read_config(paths.PARAMS)
+    folder, tasks = Path(config.data.dir), [load_competition(paths.competition(name)) for name in config.tasks]
+    missing = [task.name for task in tasks if not (folder / task.folder).is_dir()]
+    if missing and config.data.source == "local":
         fix = "`make repro` uses the sample, `make repro DATA=<folder>` yours"
-        return Check("data", "fail", f"{folder}: no folder for {', '.join(missing)}", fix)
-    return Check("data", "ok", f"{folder}{' (the sample)' if folder.resolve() == paths.SAMPLE.resolve() else ''}")
+        yield Check(f"{folder}: no folder for {', '.join(missing)}", fix)
+    else:
+        origin = "Kaggle" if config.data.source == "kaggle" else folder
+        yield Check(f"tasks {', '.join(config.tasks)}; cells {', '.join(config.cells)}; data from {origin}")
 
 
-def check_kaggle(config: Config, *, offline: bool) -> Iterator[Check]:
-    """Check the credential, the service, and that the rules of each competition are accepted."""
+def check_kaggle(*, offline: bool) -> Iterator[Check]:
+    """Check the credential, the service, and that the rules of each competition are accepted.
+
+    Without a download from Kaggle they are needed only to submit.
+    """
     from unroll.kaggle import client as kaggle
     from unroll.kaggle.competitions import see_competition
 
+    config = read_config(paths.PARAMS)
+    is_required = config.data.source == "kaggle"
     credential = kaggle.find_credential()
     if credential is None:
-        yield Check("Kaggle credential", "fail", "none found; needed to download and to submit", CREDENTIAL)
+        yield Check("no credential found; needed to download and to submit", CREDENTIAL, is_required)
         return
-    yield Check("Kaggle credential", "ok", f"{credential.kind} from {credential.place}")
+    yield Check(f"{credential.kind} from {credential.place}")
     if offline:
-        yield Check("Kaggle service", "skipped", "--offline")
         return
-    client = kaggle.connect()
-    yield Check("Kaggle service", "ok", f"user {kaggle.user_name(client) or 'unknown'}")
-    for slug in filter(None, (load_competition(paths.competition(task)).competition for task in config.tasks)):
-        status = see_competition(client, slug)
-        if status.entered:
-            closed = ", closed for submissions" if status.closed else ""
-            yield Check("Kaggle rules", "ok", f"{slug}: accepted{closed}, {status.daily_limit} submissions a day")
-        else:
-            fix = f"accept its rules at https://www.kaggle.com/c/{slug}/rules"
-            yield Check("Kaggle rules", "fail", f"{slug}: its rules are not accepted", fix)
+    try:
+        client = kaggle.connect()
+        yield Check(f"user {kaggle.user_name(client) or 'unknown'}")
+        for slug in filter(None, (load_competition(paths.competition(task)).competition for task in config.tasks)):
+            status, rules = see_competition(client, slug), f"https://www.kaggle.com/c/{slug}/rules"
+            if status.entered:
+                closed = ", closed for submissions" if status.closed else ""
+                yield Check(f"{slug}: rules accepted{closed}, {status.daily_limit} submissions a day")
+            else:
+                yield Check(f"{slug}: its rules are not accepted", f"accept its rules at {rules}", is_required)
+    except UnrollError as error:
+        message, _, fix = str(error).partition("; ")
+        yield Check(message, fix or "try again", is_required)

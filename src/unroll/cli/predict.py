@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 STANDARD_INPUT = "-"
 FILE_SUFFIXES = (".csv", ".tsv", ".txt")
 MAX_EXPLAINED, MAX_EXPLAINED_TOKENS = 20, 200  # the work grows with the square of a text's length
-BAR_WIDTH = 16
-TEXT_WIDTH = 60
+BAR_WIDTH, TEXT_WIDTH = 16, 60
 
 
 def predict(
@@ -48,12 +47,11 @@ def predict(
     competition = load_competition(paths.competition(task))
     if top > len(competition.labels):
         raise UnrollError(f"--top {top}: expected at most {len(competition.labels)}, the number of labels of {task}")
-    if output is not None and output.is_dir():
-        raise UnrollError(f"--output {output}: is a folder, expected a file")
     file = find_file(texts)
     if explained and (file is not None or len(texts) > MAX_EXPLAINED or as_json or output is not None):
         raise UnrollError(f"--explain: expected up to {MAX_EXPLAINED} texts as arguments, without --json and --output")
-    column = read_column(competition, texts, file)
+    headings = tuple(dict.fromkeys(("name", "text", *competition.text)))
+    column = read_column(headings, texts, file)
     predictor = load_models(competition, cell)
     word = "letter" if predictor.text.tokenizer == "characters" else "word"
     if explained and max(map(len, predictor.tokenize(column.texts))) > MAX_EXPLAINED_TOKENS:
@@ -67,21 +65,17 @@ def predict(
         from unroll.data.texts import format_csv
 
         write(output, format_csv(table_rows(competition, column, probabilities, top)))
-        warn_of_formulas(column.texts)
     else:
         from unroll.models.predictor import explain
 
         explanations = explain(predictor, column.texts) if explained else []
-        lines = text_lines(competition, column.texts, probabilities, explanations, top)
-        write(None, "".join(f"{line}\n" for line in lines))
-    report_unknown(unknown, word, of_file=file is not None)
-    if file is not None and column.heading.casefold() not in {name.casefold() for name in headings(competition)}:
+        typer.echo("\n".join(text_lines(competition, column.texts, probabilities, explanations, top)))
+    if counts := Counter(chain.from_iterable(unknown)):
+        where = f" in {sum(map(bool, unknown)):,} of {len(unknown):,} texts" if file is not None else ""
+        examples = ", ".join([*(shown(token) for token, _ in counts.most_common(5)), *["…"][: len(counts) > 5]])
+        print(f"unknown {word}s{where}: {len(counts):,} ({examples})", file=sys.stderr)
+    if file is not None and column.heading.casefold() not in {name.casefold() for name in headings}:
         print(f"{file}: line 1 was read as the heading of its only column: {shown(column.heading)}", file=sys.stderr)
-
-
-def headings(task: Competition) -> tuple[str, ...]:
-    """Return the accepted names of a column of texts."""
-    return tuple(dict.fromkeys(("name", "text", *task.text)))
 
 
 def find_file(arguments: Sequence[str]) -> str | None:
@@ -90,24 +84,22 @@ def find_file(arguments: Sequence[str]) -> str | None:
     Raises:
         UnrollError: there are other arguments beside a file, or a missing file, to judge by its suffix.
     """
-    files = [argument for argument in arguments if is_file(argument)]
-    if files and len(arguments) > 1:
-        raise UnrollError(f"{files[0]}: is a file, expected no other arguments beside it")
     for argument in arguments:
-        if not files and argument.lower().endswith(FILE_SUFFIXES):
+        try:
+            # not a folder; a pipe, as the shell's <(…) gives, is a file
+            is_file = argument == STANDARD_INPUT or (Path(argument).exists() and not Path(argument).is_dir())
+        except (OSError, ValueError):  # too long for a file name
+            is_file = False
+        if is_file and len(arguments) > 1:
+            raise UnrollError(f"{argument}: is a file, expected no other arguments beside it")
+        if is_file:
+            return argument
+        if argument.lower().endswith(FILE_SUFFIXES):
             raise UnrollError(f"{argument}: no such file; give a text that ends like this on standard input (-)")
-    return files[0] if files else None
+    return None
 
 
-def is_file(argument: str) -> bool:
-    """Return whether an argument is a file or, as the shell's <(…) gives, a pipe; not a folder."""
-    try:
-        return argument == STANDARD_INPUT or (Path(argument).exists() and not Path(argument).is_dir())
-    except (OSError, ValueError):  # too long for a file name
-        return False
-
-
-def read_column(task: Competition, arguments: Sequence[str], file: str | None) -> "TextColumn":
+def read_column(headings: Sequence[str], arguments: Sequence[str], file: str | None) -> "TextColumn":
     """Read the texts of a file or of standard input, or take the arguments.
 
     Raises:
@@ -118,9 +110,9 @@ def read_column(task: Competition, arguments: Sequence[str], file: str | None) -
     if file == STANDARD_INPUT:
         if sys.stdin is None:
             raise UnrollError("standard input is closed; pipe texts into it, one a line, or name a file")
-        return parse_texts(sys.stdin.buffer.read(), "standard input", "lines", headings(task))
+        return parse_texts(sys.stdin.buffer.read(), "standard input", "lines", headings)
     if file is not None:
-        return read_texts(Path(file), headings(task))
+        return read_texts(Path(file), headings)
     for number, text in enumerate(arguments, start=1):
         try:
             text.encode()
@@ -145,17 +137,13 @@ def load_models(task: Competition, cell: str | None) -> "EnsemblePredictor":
     found = {name: folders for name in CELLS if (folders := sorted(paths.model(task.name, name).glob("fold-*")))}
     if not found:
         raise UnrollError(f"{paths.models(task.name)}: no trained models; `dvc repro` trains them")
-    if cell is not None:
-        if cell not in found:
-            raise UnrollError(f"--cell {cell}: no trained model; expected one of {', '.join(found)}")
-        return load_predictor({cell: found[cell]}, {cell: 1.0}, task.labels)
-    weights, calibration = load_ensemble(paths.ensemble(task.name) / "weights.json", len(task.labels))
+    weights, calibration = {str(cell): 1.0}, None
+    if cell is None:
+        weights, calibration = load_ensemble(paths.ensemble(task.name) / "weights.json", len(task.labels))
     for name in weights:
         if name not in found:
-            raise UnrollError(
-                f"{paths.model(task.name, name)}: missing, and the ensemble needs it; `dvc repro` trains it, or use "
-                f"--cell {next(iter(found))}"
-            )
+            use = f"use --cell {' or '.join(found)}"
+            raise UnrollError(f"{paths.model(task.name, name)}: no trained model; `dvc repro` trains it, or {use}")
     return load_predictor({name: found[name] for name in weights}, weights, task.labels, calibration)
 
 
@@ -188,15 +176,11 @@ def format_json(
     rows = zip(texts, probabilities.tolist(), rank(probabilities, 1), unknown, strict=True)
     predictions = [
         {
-            "text": text,
-            "label": task.labels[best],
-            "name": task.label_names[best],
-            "probability": row[best],
-            "probabilities": dict(zip(task.labels, row, strict=True)),
-            "unknown": tokens,
+            "text": text, "label": task.labels[best], "name": task.label_names[best], "probability": row[best],
+            "probabilities": dict(zip(task.labels, row, strict=True)), "unknown": tokens,
         }
         for text, row, [best], tokens in rows
-    ]
+    ]  # fmt: skip
     return json.dumps(predictions, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -212,12 +196,9 @@ def table_rows(
 
 
 def text_lines(
-    task: Competition,
-    texts: Sequence[str],
-    probabilities: "Probabilities",
-    explanations: Sequence["Explanation"],
+    task: Competition, texts: Sequence[str], probabilities: "Probabilities", explanations: Sequence["Explanation"],
     top: int,
-) -> Iterator[str]:
+) -> Iterator[str]:  # fmt: skip
     """Yield a line a text, with its explanation below."""
     text_width = min(max(len(shown(text)) for text in texts), TEXT_WIDTH)
     name_width = max(map(len, task.label_names)) if len(texts) > 1 or top > 1 else 0
@@ -231,46 +212,18 @@ def text_lines(
 
 def explanation_lines(task: Competition, explanation: "Explanation") -> Iterator[str]:
     """Yield a line a token: how it changed the probability of the prediction, a bar, and the prediction after it."""
-    if not explanation.tokens:
-        yield "  no tokens; read as one unknown token"
-        return
     tokens = [shown(token) for token in explanation.tokens]
     changes = (explanation.probability - explanation.without).tolist()  # (T,)
-    largest = max(*map(abs, changes), 1e-4)  # what prints as 0.0000 draws no bar
-    width = max(map(len, tokens))
+    largest = max([*map(abs, changes), 1e-4])  # what prints as 0.0000 draws no bar
+    width = max(map(len, tokens), default=0)
     yield f"  {'':<{width}}  change of {task.label_names[explanation.predicted]} by this token; prediction up to here"
     for token, change, row in zip(tokens, changes, explanation.after, strict=True):
-        best = int(row.argmax())
-        bar = signed_bar(change / largest)
-        yield f"  {token:<{width}}  {change:+z.4f}  {bar}  {task.label_names[best]} {row[best]:.4f}"
-
-
-def signed_bar(share: float) -> str:
-    """Draw a share between -1 and 1 to the left or the right of a middle line."""
-    bar = ("-" if share < 0 else "+") * round(BAR_WIDTH * abs(share))
-    return f"{bar if share < 0 else '':>{BAR_WIDTH}}|{bar if share >= 0 else '':<{BAR_WIDTH}}"
+        best, bar = int(row.argmax()), ("-" if change < 0 else "+") * round(BAR_WIDTH * abs(change) / largest)
+        left, right = (bar, "") if change < 0 else ("", bar)
+        drawn = f"{left:>{BAR_WIDTH}}|{right:<{BAR_WIDTH}}"
+        yield f"  {token:<{width}}  {change:+z.4f}  {drawn}  {task.label_names[best]} {row[best]:.4f}"
 
 
 def shown(text: str) -> str:
     """Return a text on one line, quoted if it has spaces at its ends or characters that steer a terminal."""
     return text if text and text.isprintable() and text == text.strip() else repr(text)
-
-
-def warn_of_formulas(texts: Sequence[str]) -> None:
-    """Print on standard error how many texts a spreadsheet would run as formulas; they are written unchanged."""
-    count = sum(text.startswith(("=", "+", "-", "@", "\t", "\r")) for text in texts)
-    if count:
-        print(
-            f"texts that begin with =, +, -, @ or a tab: {count:,}; import them as text into a spreadsheet",
-            file=sys.stderr,
-        )
-
-
-def report_unknown(unknown: Sequence[Sequence[str]], word: str, *, of_file: bool) -> None:
-    """Print on standard error how many tokens are not in the vocabulary, and the most frequent of them."""
-    counts = Counter(chain.from_iterable(unknown))
-    if counts:
-        where = f" in {sum(map(bool, unknown)):,} of {len(unknown):,} texts" if of_file else ""
-        examples = ", ".join(shown(token) for token, _ in counts.most_common(5))
-        more = ", …" if len(counts) > 5 else ""
-        print(f"unknown {word}s{where}: {len(counts):,} ({examples}{more})", file=sys.stderr)

@@ -1,7 +1,5 @@
 """`unroll scores` and `unroll leaderboard`: the scores of this project's submissions."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,10 +16,7 @@ if TYPE_CHECKING:
     from unroll.kaggle.ledger import Entry
 
 
-def scores(
-    task: Annotated[str | None, typer.Argument(help="Only this task's.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def scores(task: Annotated[str | None, typer.Argument(help="Only this task's.")] = None) -> None:
     """Show every submission with its scores, the newest first; fetch those still missing.
 
     Example: unroll scores sentiment
@@ -44,35 +39,27 @@ def scores(
             entries = [refresh(entry, listed.get(entry.competition, []), paths.LEDGER) for entry in entries]
         entries = [log_scores(entry) for entry in entries]
     entries.sort(key=lambda entry: entry.submitted, reverse=True)
-    if as_json:
-        typer.echo(json.dumps([asdict(entry) | {"gap": entry.gap} for entry in entries], indent=2))
-    elif not entries:
-        typer.echo("no submissions yet; `unroll submit` makes one")
-    else:
-        print_table(entries)
+    typer.echo(format_entries(entries) if entries else "no submissions yet; `unroll submit` makes one")
 
 
-def print_table(entries: list["Entry"]) -> None:
-    """Print a line a submission."""
-    header = ("submitted", "task", "reference", "out of fold", "public", "gap", "private", "run", "commit", "message")
-    rows = [
-        (
-            entry.submitted.replace("T", " ")[:16],
-            entry.task,
-            entry.reference,
-            f"{float(entry.out_of_fold):.4f}" if entry.out_of_fold else "–",
-            entry.public_score or entry.status,
-            f"{entry.gap:+.4f}" if entry.gap is not None else "–",
-            entry.private_score or "–",
-            entry.mlflow_run[:8] or "–",
-            entry.git_commit[:7] or "–",
-            entry.message + (f" ({entry.error})" if entry.error else ""),
-        )
-        for entry in entries
-    ]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in [header, *rows]:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def format_entries(entries: list["Entry"]) -> str:
+    """Return a table with a line a submission."""
+    import pandas as pd
+
+    table = pd.DataFrame({
+        "submitted": [entry.submitted.replace("T", " ")[:16] for entry in entries],
+        "task": [entry.task for entry in entries],
+        "reference": [entry.reference for entry in entries],
+        "out of fold": [f"{float(entry.out_of_fold):.4f}" if entry.out_of_fold else "" for entry in entries],
+        "public": [entry.public_score or entry.status for entry in entries],
+        "gap": [f"{entry.gap:+.4f}" if entry.gap is not None else "" for entry in entries],
+        "private": [entry.private_score for entry in entries],
+        "run": [entry.mlflow_run[:8] for entry in entries],
+        "commit": [entry.git_commit[:7] for entry in entries],
+        "message": [entry.message + (f" ({entry.error})" if entry.error else "") for entry in entries],
+    })  # fmt: skip
+    text: str = table.replace("", "–").to_string(index=False, max_colwidth=None)
+    return text
 
 
 def leaderboard(

@@ -39,9 +39,7 @@ def submit(
     from unroll.tracking.store import open_store
 
     if len(message) > LONGEST_MESSAGE or not message.isprintable():
-        raise UnrollError(
-            f"--message: expected one line of at most {LONGEST_MESSAGE} characters, found {message!r:.60}"
-        )
+        raise UnrollError(f"--message: expected one line of at most {LONGEST_MESSAGE} characters, found {message!r:.9}")
     competition, file = load_competition(paths.competition(task)), paths.submission(task)
     with submission_lock():
         open_store(Path.cwd())
@@ -72,7 +70,10 @@ def submit(
                 raise UnrollError(
                     f"Kaggle: {draft.competition}: no submissions left today; the limit resets at 00:00 UTC"
                 )
-            confirm(yes)
+            if not yes and not sys.stdin.isatty():
+                raise UnrollError("nothing sent: confirmation needs a terminal; --yes sends without it")
+            if not yes and not typer.confirm("Send it?"):
+                raise UnrollError("nothing sent")
             entry = send(client, draft, file, paths.LEDGER, {item.reference for item in listed})
             typer.echo(f"sent: submission {entry.reference}")
         entry = log_scores(wait_for_score(client, entry, paths.LEDGER, wait))
@@ -131,19 +132,11 @@ def preflight(task: Competition, message: str) -> tuple["Entry", dict[str, str]]
     run_id = queries.find_run(task.name, info["ensemble"])
     tags = queries.get_run(run_id).tags if run_id else workspace_tags()
     draft = Entry(
-        task=task.name,
-        competition=task.competition,
-        out_of_fold=f"{scores['ensemble']:.6f}",
-        message=message,
-        file_sha256=str(info["sha256"]),
-        ensemble_sha256=str(info["ensemble"]),
-        rows=str(info["rows"]),
-        mlflow_run=run_id or "",
-        git_commit=tags.get("git_commit", ""),
-        git_dirty=tags.get("git_dirty", ""),
-        dvc_lock_sha256=sha256_of_file(paths.DVC_LOCK) if paths.DVC_LOCK.is_file() else "",
-        dvc_experiment=tags.get("dvc_experiment", ""),
-    )
+        task=task.name, competition=task.competition, out_of_fold=f"{scores['ensemble']:.6f}", message=message,
+        file_sha256=str(info["sha256"]), ensemble_sha256=str(info["ensemble"]), rows=str(info["rows"]),
+        mlflow_run=run_id or "", dvc_lock_sha256=sha256_of_file(paths.DVC_LOCK) if paths.DVC_LOCK.is_file() else "",
+        **{name: tags.get(name, "") for name in ("git_commit", "git_dirty", "dvc_experiment")},
+    )  # fmt: skip
     weights = ", ".join(f"{cell} {weight:.2f}" for cell, weight in scores["ensemble_weights"].items())
     known = f", {info['known_labels']:,} known from training" if info["known_labels"] else ""
     commit = (draft.git_commit[:12] or "no commit") + (" with changes" if draft.git_dirty == "yes" else "")
@@ -156,23 +149,6 @@ def preflight(task: Competition, message: str) -> tuple["Entry", dict[str, str]]
     }
 
 
-def confirm(yes: bool) -> None:
-    """Ask for confirmation, unless it was given on the command line.
-
-    Raises:
-        UnrollError: the answer is no, or there is no terminal.
-    """
-    if not yes and not is_terminal():
-        raise UnrollError("nothing sent: confirmation needs a terminal; --yes sends without it")
-    if not yes and not typer.confirm("Send it?"):
-        raise UnrollError("nothing sent")
-
-
-def is_terminal() -> bool:
-    """Return whether there is a user to ask."""
-    return sys.stdin.isatty()
-
-
 def log_scores(entry: "Entry") -> "Entry":
     """Add the scores of a complete submission to its MLflow run, once; without a run the ledger alone has them."""
     from unroll.kaggle.ledger import COMPLETE, put_entry
@@ -182,11 +158,9 @@ def log_scores(entry: "Entry") -> "Entry":
         return entry
     scores = {"kaggle_public_score": entry.public_score, "kaggle_private_score": entry.private_score}
     tags = {
-        "kaggle_reference": entry.reference,
-        "kaggle_competition": entry.competition,
-        "submission_sha256": entry.file_sha256,
-        "dvc_lock_sha256": entry.dvc_lock_sha256,
-    }
+        "kaggle_reference": entry.reference, "kaggle_competition": entry.competition,
+        "submission_sha256": entry.file_sha256, "dvc_lock_sha256": entry.dvc_lock_sha256,
+    }  # fmt: skip
     try:
         queries.add_to_run(entry.mlflow_run, {name: float(text) for name, text in scores.items() if text}, tags)
     except UnrollError as error:

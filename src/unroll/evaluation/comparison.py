@@ -51,7 +51,6 @@ class Disagreement:
     rows: int
     only_first: int  # of them only the first model has correct
     only_second: int
-    pairs: list[tuple[int, int, int]]  # classes of the first and the second model, rows; the most frequent first
     examples: list[Any]  # text, label, first and second class; one is correct, the most confident first
     difference: Difference  # of the accuracies on all rows
 
@@ -71,7 +70,6 @@ def find_disagreement(
         rows=len(differ),
         only_first=int(first_correct.sum()),
         only_second=int(second_correct.sum()),
-        pairs=[(int(a), int(b), int(count)) for (a, b), count in differ[["first", "second"]].value_counts().items()],
         examples=list(shown.itertuples(index=False)),
         difference=compare_accuracy(truth == one, truth == other, first["group"], seed=seed),
     )
