@@ -29,8 +29,8 @@ from unroll.text.encode import encode_rows, read_batches
 from unroll.text.vocabulary import UNKNOWN_ID
 from unroll.training.cross_validation import set_vectors
 from unroll.training.fit import fit
-from unroll.training.history import EpochRecord
 from unroll.training.optimization import make_optimizer
+from unroll.training.state import EpochRecord
 
 ROOT = Path(__file__).parents[1]
 VECTORS = ROOT / ".cache/vectors"

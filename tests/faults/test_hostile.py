@@ -26,7 +26,7 @@ from unroll.models.bundle import Bundle, load_bundle, save_bundle
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.vectors import load_vectors
 from unroll.text.vocabulary import Vocabulary
-from unroll.training.checkpoint import load_checkpoint
+from unroll.training.state import load_checkpoint
 
 SENTIMENT = load_task("sentiment")
 CASES = int(os.environ.get("FUZZ_CASES", "1000"))  # `make test-faults` asks for 100,000 and more in all

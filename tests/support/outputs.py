@@ -22,7 +22,7 @@ from unroll.models.ensemble import Ensemble, save_ensemble
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.vocabulary import UNKNOWN, Vocabulary
 from unroll.tracking.projection import TaskOutputs
-from unroll.training.history import EpochRecord
+from unroll.training.state import EpochRecord
 
 CELLS, FOLDS, EPOCHS, ROWS = ("RNN", "GRU"), (0, 2), (1, 2, 3), 24
 TEXTS = ("never dull", "a thin plot", "None", "not good")

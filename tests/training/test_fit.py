@@ -12,8 +12,8 @@ from unroll.models.span_classifier import CELLS, SpanClassifier
 from unroll.text.corpus import Corpus
 from unroll.text.vocabulary import UNKNOWN_ID, Vocabulary
 from unroll.training.fit import fit
-from unroll.training.history import EpochRecord, History
 from unroll.training.optimization import drop_words, word_drop_rates
+from unroll.training.state import EpochRecord, History
 
 TRAIN, VALID = np.array([0, 1]), np.array([2])
 Small = tuple[Corpus, Vocabulary]

@@ -28,8 +28,8 @@ from unroll.text.corpus import Corpus
 from unroll.text.vocabulary import Vocabulary
 from unroll.training import parallel
 from unroll.training.cross_validation import Training, TrainingData
-from unroll.training.history import EpochRecord
 from unroll.training.parallel import FoldListener, count_jobs, train_all
+from unroll.training.state import EpochRecord
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """

@@ -14,8 +14,8 @@ from unroll.core.errors import UnrollError, warn
 from unroll.tracking.queries import search_runs
 from unroll.tracking.runs import OUTPUTS, create_run, fold_tags, log_to_run, logged_epochs, name_run, score_metrics
 from unroll.tracking.store import open_store, store_errors
-from unroll.training.history import EpochRecord
 from unroll.training.parallel import FoldListener
+from unroll.training.state import EpochRecord
 
 
 @dataclass

@@ -37,8 +37,7 @@ from unroll.text.spans import Ints
 from unroll.text.vocabulary import Vocabulary
 from unroll.training.distributed import join_processes, predict_sharded
 from unroll.training.fit import fit
-from unroll.training.history import History, OnEpoch
-from unroll.training.state import derive_seed
+from unroll.training.state import History, OnEpoch, derive_seed
 
 CODE = ("data", "text", "models", "training", "evaluation/metrics.py")  # what a fold's result depends on
 LIBRARIES = ("torch", "numpy", "accelerate")
@@ -160,7 +159,8 @@ def train_fold(
     result.
     """
     processes = join_processes()
-    processes.check_equal(training.key(data), "settings, corpus, code or libraries")
+    if len(set(processes.gather(training.key(data)))) > 1:
+        raise UnrollError("the processes differ in settings, corpus, code or libraries; give every machine the same")
     result = FoldResult.of(training, data, cache)
     if processes.from_main(processes.is_main and result.is_finished()):
         return result

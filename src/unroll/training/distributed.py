@@ -7,7 +7,7 @@ import math
 import os
 import shlex
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,10 +40,6 @@ class Processes:
         """Return whether this process writes files and logs to MLflow."""
         return self.index == 0
 
-    def share(self, numbers: Ints) -> Ints:
-        """Return this process' share of numbers, (N,), which may be empty: every count-th one."""
-        return numbers[self.index :: self.count]
-
     def from_main(self, value: Value) -> Value:
         """Return the main process' value."""
         if self.count == 1:
@@ -56,19 +52,6 @@ class Processes:
         """Return every process' value, ordered by rank."""
         return [value] if self.count == 1 else list(gather_object([value]))
 
-    def check_equal(self, value: object, what: str) -> None:
-        """Check that all processes have the same value.
-
-        Raises:
-            UnrollError: they do not; the message says what it is.
-        """
-        values = self.gather(value)
-        for index, other in enumerate(values):
-            if other != values[0]:
-                raise UnrollError(
-                    f"process {index} has other {what} than process 0; every machine needs the same project and files"
-                )
-
 
 def join_processes() -> Processes:
     """Join the processes that torchrun started; without it, return this one alone.
@@ -77,14 +60,10 @@ def join_processes() -> Processes:
         UnrollError: several were started, but each would train alone.
     """
     started = int(os.environ.get("WORLD_SIZE", "1"))
-    options: dict[str, Any] = {}
-    if started > 1 and not torch.cuda.is_available():
-        options = {"cpu": True}  # without it, accelerate silently leaves every process alone
-    state = PartialState(**options)
+    # Without the option, accelerate silently leaves every process on a CPU alone.
+    state = PartialState(**({"cpu": True} if started > 1 and not torch.cuda.is_available() else {}))
     if state.num_processes != started:
-        raise UnrollError(
-            f"{started} processes were started, but {state.num_processes} would train; start them with torchrun"
-        )
+        raise UnrollError(f"{started} processes were started, but {state.num_processes} would train; use torchrun")
     return Processes(state.process_index, state.num_processes)
 
 
@@ -127,7 +106,7 @@ def shard_batch(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[
     gradient: all processes have to take part in every step.
     """
     labelled = count_labelled(corpus, sequences)
-    mine = processes.share(sequences)
+    mine = sequences[processes.index :: processes.count]
     if not len(mine):
         return make_batch(corpus, sequences[:1]), BatchTotals(math.inf, math.inf), labelled
     return make_batch(corpus, mine), BatchTotals(labelled, len(sequences)), labelled
@@ -141,11 +120,10 @@ def predict_sharded(
         return np.empty((0, model.classes), np.float32)
     if processes.count == 1:
         return predict(model, corpus, sequences)
-    mine = processes.share(sequences)
-    shards = processes.gather(predict(model, corpus, mine) if len(mine) else None)
+    mine = sequences[processes.index :: processes.count]
+    shards = processes.gather(predict(model, corpus, mine) if len(mine) else np.empty((0, model.classes), np.float32))
     owner = np.repeat(np.arange(len(sequences)) % processes.count, np.diff(corpus.span_offsets)[sequences])  # (R,)
     probabilities = np.empty((len(owner), model.classes), np.float32)
     for index, shard in enumerate(shards):
-        if shard is not None:
-            probabilities[owner == index] = shard
+        probabilities[owner == index] = shard
     return probabilities

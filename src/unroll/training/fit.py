@@ -17,13 +17,19 @@ from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch, plan_batches
 from unroll.text.corpus import Corpus
 from unroll.text.spans import Ints
-from unroll.training.checkpoint import load_checkpoint, save_checkpoint
 from unroll.training.distributed import Processes, count_labelled, join_processes, predict_sharded, shard_batch
-from unroll.training.history import EpochRecord, History, OnEpoch
 from unroll.training.losses import BatchTotals
 from unroll.training.optimization import drop_words
 from unroll.training.progress import open_bar
-from unroll.training.state import TrainState, derive_seed
+from unroll.training.state import (
+    EpochRecord,
+    History,
+    OnEpoch,
+    TrainState,
+    derive_seed,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 
 def fit(

@@ -17,8 +17,8 @@ from unroll.models.inference import predict
 from unroll.models.span_classifier import CELLS, SpanClassifier
 from unroll.text.corpus import Corpus
 from unroll.training.fit import fit
-from unroll.training.history import EpochRecord
 from unroll.training.optimization import make_optimizer
+from unroll.training.state import EpochRecord
 
 TEXT = "hihell"
 TARGET = "ihello"

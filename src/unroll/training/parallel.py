@@ -26,8 +26,8 @@ from unroll.core.errors import UnrollError
 from unroll.core.files import new_folder
 from unroll.training.cross_validation import FoldResult, Training, TrainingData, train_fold
 from unroll.training.distributed import join_processes, trains_on_cpu
-from unroll.training.history import EpochRecord
 from unroll.training.progress import clear_bars, print_line, share_terminal
+from unroll.training.state import EpochRecord
 
 JOBS = "UNROLL_JOBS"
 MEMORY_PER_JOB = 2 * 2**30  # bytes; a fold of the best profile on the competition's files takes 0.9 GiB

@@ -1,7 +1,11 @@
-"""What changes in a training: weights, average, optimizer, schedule and history."""
+"""What changes in a training: weights, average, optimizer, schedule and history; and its checkpoints."""
 
 import copy
-from dataclasses import asdict
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +14,41 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from unroll.core.errors import warn
+from unroll.core.files import new_file
 from unroll.core.settings import TrainConfig
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch
-from unroll.training.history import EpochRecord, History
 from unroll.training.losses import BatchTotals, Objective
 from unroll.training.optimization import choose_precision, make_average, make_optimizer, make_schedule, word_drop_rates
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """The results of an epoch, losses in nats per span. It holds no time, so that it is the same in every run."""
+
+    epoch: int
+    loss: float
+    valid_log_loss: float
+    valid_accuracy: float
+    valid_macro_f1: float
+    lr: float
+
+
+OnEpoch = Callable[[EpochRecord, float | None], None]
+
+
+@dataclass
+class History:
+    """The records of all epochs, and the epoch whose weights were kept."""
+
+    epochs: list[EpochRecord] = field(default_factory=list)
+    best_epoch: int = 0
+
+    @property
+    def best(self) -> EpochRecord:
+        """Return the record of the epoch whose weights were kept."""
+        return self.epochs[self.best_epoch - 1]
 
 
 class TrainState:
@@ -89,3 +122,37 @@ class TrainState:
 def derive_seed(*numbers: int) -> int:
     """Return a seed that depends on all the numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def save_checkpoint(folder: Path, epoch: int, state: dict[str, Any]) -> None:
+    """Write the state after an epoch, and delete all but the last two."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)  # in memory first: on a full disk torch.save raises no OSError
+    with new_file(folder / f"epoch-{epoch:06d}.pt") as scratch:
+        scratch.write_bytes(buffer.getbuffer())
+    for path in _newest_first(folder)[2:]:
+        path.unlink()
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Return the last state that is not damaged, or None; a damaged file is deleted with a warning."""
+    for path in _newest_first(folder):
+        if _is_whole(path):
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return state
+        warn(f"{path}: damaged; training continues from the checkpoint before it, or starts again without one")
+        path.unlink()
+    return None
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("epoch-*.pt"), reverse=True)
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether the file's checksums are right, which torch.load does not compare."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, RuntimeError):
+        return False

@@ -24,7 +24,7 @@ from unroll.core.settings import Choices, TaskConfig
 from unroll.data.competition import Competition
 from unroll.text.corpus import Corpus
 from unroll.training.cross_validation import Training, TrainingData, train_fold
-from unroll.training.history import EpochRecord
+from unroll.training.state import EpochRecord
 
 MAX_EPOCHS = 10_000  # more than any training has; Ray ends a trial there
 QUIET = {
