@@ -13,7 +13,7 @@ from unroll.data.texts import Kind, format_csv, parse_texts
         ("csv", "a;name\nLi;Xi\n", "f: line 1: found one column 'a;name', expected commas between columns"),
         ("csv", "first,last\nLi,Xi\n", "f: line 1: found the columns first, last, expected one"),
         ("csv", "name\n", "f: has a header and no rows"),
-        ("csv", "\n\n", "f: the file is empty"),
+        ("csv", "\n\n", "f: line 1: found an empty line, expected the names"),
         (
             "csv",
             "name,text\nLi,Xi\n",
