@@ -164,8 +164,8 @@ def zip_of_another(folder: Path) -> None:
         (put("train.tsv", TRAIN_TSV.encode() + b"9\t4\t\xe9\t1\n"), r"train.tsv: line 5: byte 0xe9 is not UTF-8"),
         (put("test.tsv", TEST_TSV + "1\t3\tx\n"), r"test.tsv: line 4: PhraseId: found '1', expected a value that"),
         (put("test.tsv", TEST_TSV + "6\t2\tx\n"), r"test.tsv: line 4: SentenceId: found '2', expected a value"),
-        (put("sampleSubmission.csv", "PhraseId,Sentiment\n4,2\n"), r"ission.csv: PhraseId 5 is in test.tsv but not"),
-        (put("sampleSubmission.csv", SAMPLE_CSV + "8,2\n"), r"sampleSubmission.csv: PhraseId 8 is not in test.tsv"),
+        (put("sampleSubmission.csv", "PhraseId,Sentiment\n4,2\n"), r"each once; PhraseId 5 is"),
+        (put("sampleSubmission.csv", SAMPLE_CSV + "8,2\n"), r"Submission.csv: expected .* PhraseId 8 is"),
         (put("sampleSubmission.csv", "Id,Sentiment\n4,2\n"), r"Submission.csv: line 1: expected a column Phra"),
     ],
 )  # fmt: skip

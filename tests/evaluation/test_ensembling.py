@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unroll.core.errors import UnrollError
-from unroll.data.known_labels import find_known_labels
+from unroll.data.submission import find_known_labels
 from unroll.evaluation.ensembling import ensemble_out_of_fold, fit_calibration, fit_weights
 from unroll.evaluation.metrics import score
 from unroll.models.ensemble import Ensemble, load_ensemble, mix, save_ensemble

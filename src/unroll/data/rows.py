@@ -28,7 +28,6 @@ ROWS_SCHEMA = pa.schema(
         ("fold", pa.int64()),  # TEST_FOLD in the test part
     ]
 )
-Ints = npt.NDArray[np.int64]
 
 
 def read_rows(task: Competition, folder: Path, *, folds: int, test_share: float, seed: int) -> pd.DataFrame:
@@ -49,28 +48,18 @@ def read_rows(task: Competition, folder: Path, *, folds: int, test_share: float,
     """
     if task.is_folder_of_labels:
         rows = _read_label_files(task, folder)
-        labels, groups = rows["label"].to_numpy(), rank(rows["group"])
+        labels, groups = rows["label"].to_numpy(), _rank(rows["group"])
         is_test = choose_test_rows(labels, groups, test_share, seed)
         rows = rows.take(pa.array(np.argsort(is_test, kind="stable")))
     else:
         rows, is_test = _read_tables(task, folder)
-    pa.default_memory_pool().release_unused()  # of large files, it would keep as much again
     is_train = np.sort(~is_test)[::-1]
     train = rows.slice(0, int(is_train.sum()))
     fold = np.full(len(rows), TEST_FOLD, dtype=np.int64)
-    fold[is_train] = assign_folds(train["label"].to_numpy(), rank(train["group"]), folds, seed)
+    fold[is_train] = assign_folds(train["label"].to_numpy(), _rank(train["group"]), folds, seed)
     rows = rows.append_column("part", pa.array(np.where(is_train, TRAIN, TEST), pa.large_string()))
     frame: pd.DataFrame = rows.append_column("fold", pa.array(fold)).cast(ROWS_SCHEMA).to_pandas()
     return frame
-
-
-def rank(values: pa.ChunkedArray) -> Ints:
-    """Number texts by their place among the different ones in ascending order, (N,)."""
-    coded = values.combine_chunks().dictionary_encode()
-    places = np.empty(len(coded.dictionary), dtype=np.int64)
-    places[compute.sort_indices(coded.dictionary).to_numpy()] = np.arange(len(places))
-    ranks: Ints = places[coded.indices.to_numpy()]
-    return ranks
 
 
 def _read_tables(task: Competition, folder: Path) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
@@ -83,14 +72,10 @@ def _read_tables(task: Competition, folder: Path) -> tuple[pa.Table, npt.NDArray
             expected = f"a value that {train_file.path.name} does not have"
             test_file.check(column, test[key], is_new, expected)
     wanted, ids = read_sample_submission(task, folder), test["row_id"].to_pandas()
-    sample = find_text_file(folder, str(task.sample)).path
-    for some, others, problem in (
-        (ids, wanted, f"is in {task.test} but not here; every test row needs a line"),
-        (wanted, ids, f"is not in {task.test}; every line needs a test row"),
-    ):
-        missing = some[~some.isin(others)]
-        if len(missing):
-            raise UnrollError(f"{sample}: {task.id} {missing.iloc[0]} {problem} ({len(missing):,} such ids)")
+    if len(other := pd.concat([ids, wanted]).drop_duplicates(keep=False)):
+        sample = find_text_file(folder, str(task.sample)).path
+        problem = f"{task.id} {other.iloc[0]} is in one of the two only ({len(other):,} such ids)"
+        raise UnrollError(f"{sample}: expected the ids of {task.test}, each once; {problem}")
     return pa.concat_tables([train, test]), np.arange(len(train) + len(test)) >= len(train)
 
 
@@ -166,6 +151,11 @@ def _read_label_files(task: Competition, folder: Path) -> pa.Table:
         labels += [label] * (len(texts) - len(labels))
     column = pa.chunked_array([texts], pa.large_string())
     return pa.table([np.arange(1, len(texts) + 1), _fold_case(column), column, labels], list(ROWS_SCHEMA.names[:4]))
+
+
+def _rank(values: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Number texts by their place among the different ones in ascending order, (N,)."""
+    return np.asarray(pd.factorize(values.to_pandas(), sort=True)[0], dtype=np.int64)
 
 
 def _fold_case(texts: Iterable[pa.Scalar]) -> pa.Array:

@@ -1,5 +1,6 @@
-"""A submission in the competition's format, checked before it is written and again before it is uploaded."""
+"""A submission: known labels, the competition's format, and the check before it is uploaded."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,28 @@ import pyarrow as pa
 from pyarrow import compute
 
 from unroll.core.errors import UnrollError
-from unroll.data.competition import Competition
+from unroll.data.competition import UNLABELLED, Competition
 from unroll.data.tables import TextFile
+
+
+def find_known_labels(
+    train_texts: Sequence[str], train_labels: npt.NDArray[np.int64], texts: Sequence[str]
+) -> npt.NDArray[np.int64]:
+    """Look up texts, letter for letter, in the training part.
+
+    Args:
+        train_texts: (N,).
+        train_labels: (N,).
+        texts: (R,).
+
+    Returns:
+        The label of each text that the training part has with one label only, UNLABELLED for any other, (R,).
+    """
+    known: dict[str, int] = {}
+    for text, label in zip(train_texts, train_labels.tolist(), strict=True):
+        if known.setdefault(text, label) != label:
+            known[text] = UNLABELLED
+    return np.array([known.get(text, UNLABELLED) for text in texts], dtype=np.int64)
 
 
 def make_submission(

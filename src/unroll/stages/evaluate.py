@@ -14,8 +14,8 @@ from unroll.core.files import new_file, read_json, sha256_of, write_json
 from unroll.core.params import read_config
 from unroll.core.settings import Config
 from unroll.data.competition import Competition, load_competition
-from unroll.data.known_labels import find_known_labels
 from unroll.data.rows import TEST, TRAIN
+from unroll.data.submission import find_known_labels
 from unroll.evaluation.comparison import join_predictions, score_predictions
 from unroll.evaluation.leaderboard import estimate_leaderboard
 from unroll.tracking.projection import ENSEMBLE, TaskOutputs, project_task

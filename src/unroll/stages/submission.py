@@ -10,9 +10,8 @@ from unroll.core.errors import run_program
 from unroll.core.files import new_file, sha256_of, sha256_of_file, write_json
 from unroll.core.params import read_config
 from unroll.data.competition import load_competition
-from unroll.data.known_labels import find_known_labels
 from unroll.data.rows import TEST, TRAIN, read_sample_submission
-from unroll.data.submission import make_submission
+from unroll.data.submission import find_known_labels, make_submission
 
 
 def main(task_name: str) -> None:
