@@ -89,12 +89,15 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ({"text.min_count": {"choices": [1, 2]}}, r"tune.space.text.min_count: no such setting"),
         (
             {"train.lr": {"low": 0.1, "high": 0.01, "log": True}},
-            r"lr: found low 0.1 and high 0.01, expected 0 < low < high",
+            r"lr: found \(0.1, 0.01\), expected choices, or numbers low < high",
         ),
         ({"train.lr": {"low": 0.0, "high": 0.01, "log": False}}, r"tune.space.train.lr: found 0.0; Input should be gr"),
         ({"model.hidden": {"choices": [64, "many"]}}, r"tune.space.model.hidden: found 'many'; Input should be a val"),
         ({"train.lr": {"choices": [0.1]}}, r"sentiment.tune.space.train.lr.choices: found \[0.1\]; tuple should have"),
-        ({"train.lr": {"low": 0.1, "top": 0.2}}, r"space.train.lr.top: unknown key; known keys here: low, high, log"),
+        (
+            {"train.lr": {"low": 0.1, "top": 0.2}},
+            r"space.train.lr.top: unknown key; known keys here: choices, low, high, log",
+        ),
     ],
 )
 def test_a_space_that_cannot_be_searched_is_refused(

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from unroll.core.errors import UnrollError
 from unroll.core.files import new_file
-from unroll.core.settings import SPACES, Config, TaskConfig
+from unroll.core.settings import Config, TaskConfig
 
 
 def read_config(path: Path) -> Config:
@@ -50,7 +50,7 @@ def parse_config(values: dict[str, Any], origin: str = "params.yaml") -> Config:
     try:
         return Config.model_validate({**rest, "task": sections})
     except ValidationError as error:
-        raise UnrollError(explain_errors(error.errors(), origin, Config)) from None
+        raise UnrollError(explain_errors(error.errors(), origin)) from None
 
 
 def _is_task_section(key: str, value: object) -> bool:
@@ -61,22 +61,14 @@ def _is_task_section(key: str, value: object) -> bool:
     )
 
 
-def explain_errors(errors: Iterable[ErrorDetails], origin: str, root: type[BaseModel]) -> str:
-    """Return a line for each invalid value: its file and path, what was found, what is accepted.
-
-    Args:
-        errors: what pydantic found.
-        origin: the file.
-        root: the model of the whole file.
-    """
+def explain_errors(errors: Iterable[ErrorDetails], origin: str) -> str:
+    """Return a line for each invalid value that pydantic found in a file: its path, what it is, what is accepted."""
     lines = []
     for error in errors:
-        names = [str(name) for name in error["loc"] if name not in SPACES]
+        names = [str(name) for name in error["loc"]]
         path = ": ".join(filter(None, [origin, ".".join(names[1:] if names[:1] == ["task"] else names)]))
         message, found = error["msg"].removeprefix("Value error, "), error["input"]
-        if error["type"] == "extra_forbidden":
-            lines.append(f"{path}: unknown key; {_known_keys(error, root)}")
-        elif error["type"] == "missing":
+        if error["type"] == "missing":
             lines.append(f"{path}: missing; add the key")
         elif error["type"] == "value_error":  # of a validator here, which names the key below its section itself
             names_key = path != origin and re.match(r"[\w.]+: ", message)
@@ -86,17 +78,6 @@ def explain_errors(errors: Iterable[ErrorDetails], origin: str, root: type[BaseM
         else:
             lines.append(f"{path}: found {found!r}; {message[0].lower()}{message[1:]}")
     return "\n".join(dict.fromkeys(lines))
-
-
-def _known_keys(error: ErrorDetails, root: type[BaseModel]) -> str:
-    section: Any
-    section, names = (TaskConfig, error["loc"][2:]) if error["loc"][0] == "task" else (root, error["loc"])
-    for name in names[:-1]:
-        if name in SPACES:
-            section = SPACES[str(name)]
-        elif str(name) in getattr(section, "model_fields", {}):
-            section = section.model_fields[str(name)].annotation or section
-    return "known keys here: " + ", ".join(key for key in section.model_fields if key not in ("task", "name"))
 
 
 def set_params(path: Path, values: Mapping[str, Any]) -> None:

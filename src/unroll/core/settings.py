@@ -6,7 +6,7 @@ file alone retrains nothing.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 CellName = Literal["RNN", "LSTM", "GRU"]
 SourceName = Literal["local", "kaggle"]
@@ -34,6 +34,15 @@ class Section(BaseModel):
     """A section of params.yaml: unknown keys and wrong types are errors, values cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, values: Any) -> Any:
+        for key in values if isinstance(values, dict) else ():
+            if key not in cls.model_fields:
+                known = ", ".join(name for name in cls.model_fields if name not in ("task", "name"))
+                raise ValueError(f"{key}: unknown key; known keys here: {known}")
+        return values
 
 
 class DataConfig(Section):
@@ -133,36 +142,23 @@ class EnsembleConfig(Section):
     calibrate: bool
 
 
-class Numbers(Section):
-    """A range of numbers with both ends; of integers if both ends are integers."""
+class Space(Section):
+    """Values to search: `choices`, or a range from `low` to `high`, of integers if both ends are integers."""
 
-    low: Annotated[int | float, Field(union_mode="left_to_right")]
-    high: Annotated[int | float, Field(union_mode="left_to_right")]
-    log: bool
+    choices: Annotated[tuple[int | float | str | bool | None, ...], Field(min_length=2, strict=False)] | None = None
+    low: Any = None
+    high: Any = None
+    log: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.low >= self.high or (self.log and self.low <= 0):
-            lowest = "0 < low < high (log: true)" if self.log else "low < high"
-            raise ValueError(f"found low {self.low} and high {self.high}, expected {lowest}")
+        ends = (self.low, self.high)
+        is_range = all(isinstance(end, int | float) for end in ends) and self.low < self.high
+        if (ends == (None, None)) != (self.choices is not None) or (self.choices is None and not is_range):
+            raise ValueError(f"found {ends}, expected choices, or numbers low < high")
+        if self.log and not self.low > 0:
+            raise ValueError(f"found low {self.low}, expected a number above 0 with log: true")
         return self
-
-
-class Choices(Section):
-    """Values to choose from."""
-
-    choices: Annotated[tuple[int | float | str | bool | None, ...], Field(min_length=2, strict=False)]
-
-
-def _kind_of_space(values: Any) -> str:
-    has_choices = isinstance(values, Choices) or (isinstance(values, dict) and "choices" in values)
-    return "a choice" if has_choices else "a range"
-
-
-SPACES: dict[str, type[Section]] = {"a range": Numbers, "a choice": Choices}
-Space = Annotated[
-    Annotated[Numbers, Tag("a range")] | Annotated[Choices, Tag("a choice")], Discriminator(_kind_of_space)
-]
 
 
 class TuneConfig(Section):
@@ -208,7 +204,7 @@ class TaskConfig(Section):
             settings = {"model": self.model, "train": self.train}.get(section)
             if settings is None or key not in type(settings).model_fields:
                 raise ValueError(f"tune.space.{path}: no such setting; expected model.<name> or train.<name>")
-            for value in space.choices if isinstance(space, Choices) else (space.low, space.high):
+            for value in space.choices or (space.low, space.high):
                 try:
                     type(settings).model_validate({**settings.model_dump(), key: value})
                 except ValidationError as error:

@@ -106,4 +106,4 @@ def load_competition(path: Path) -> Competition:
     try:
         return Competition.model_validate({"folder": values.get("competition"), **values, "name": path.stem})
     except ValidationError as error:
-        raise UnrollError(explain_errors(error.errors(), str(path), Competition)) from None
+        raise UnrollError(explain_errors(error.errors(), str(path))) from None

@@ -24,7 +24,7 @@ from unroll.text.vocabulary import Vocabulary
 
 DESCRIPTION, WEIGHTS = "bundle.json", "weights.safetensors"
 COMMON = ("task", "cell", "labels", "label_names", "text")  # attributes of both Bundle and Description
-Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
 
 
 class Description(Section):
@@ -101,7 +101,7 @@ def load_bundle(folder: Path) -> Bundle:
     except FileNotFoundError as error:
         raise UnrollError(f"{error.filename}: no such file; run `dvc repro`") from None
     except ValidationError as error:
-        raise UnrollError(explain_errors(error.errors()[:1], str(folder / DESCRIPTION), Description)) from None
+        raise UnrollError(explain_errors(error.errors()[:1], str(folder / DESCRIPTION))) from None
     except (OSError, ValueError, RuntimeError, TypeError, OverflowError, SafetensorError, UnrollError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UnrollError(f"{folder}: damaged model ({reason}); run `dvc repro`") from None

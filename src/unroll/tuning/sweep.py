@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from unroll.core.errors import UnrollError
-from unroll.core.settings import Choices, TaskConfig
+from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.text.corpus import Corpus
 from unroll.training.cross_validation import Training, TrainingData, train_fold
@@ -191,7 +191,7 @@ def make_space(config: TaskConfig) -> dict[str, Any]:
 
     space: dict[str, Any] = {}
     for path, values in config.tune.space.items():
-        if isinstance(values, Choices):
+        if values.choices is not None:
             space[path] = CategoricalDistribution(values.choices)
         elif isinstance(values.low, int) and isinstance(values.high, int):
             space[path] = IntDistribution(values.low, values.high, log=values.log)
