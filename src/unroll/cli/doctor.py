@@ -159,9 +159,9 @@ def check_kaggle(*, offline: bool) -> Iterator[Check]:
         yield Check(f"user {kaggle.user_name(client) or 'unknown'}")
         for slug in filter(None, (load_competition(paths.competition(task)).competition for task in config.tasks)):
             status, rules = see_competition(client, slug), f"https://www.kaggle.com/c/{slug}/rules"
-            if status.entered:
-                closed = ", closed for submissions" if status.closed else ""
-                yield Check(f"{slug}: rules accepted{closed}, {status.daily_limit} submissions a day")
+            if status.user_has_entered:
+                closed = ", closed for submissions" if status.submissions_disabled else ""
+                yield Check(f"{slug}: rules accepted{closed}, {status.max_daily_submissions} submissions a day")
             else:
                 yield Check(f"{slug}: its rules are not accepted", f"accept its rules at {rules}", is_required)
     except UnrollError as error:

@@ -33,13 +33,6 @@ class Target(Section):
         return self
 
 
-class Archive(Section):
-    """A public zip archive with the raw files, and the number of lines in each label's file."""
-
-    url: Text
-    rows: dict[str, int] | None = None
-
-
 class Competition(Section):
     """A classification task over spans of text, as `competitions/<name>.yaml` defines it."""
 
@@ -47,7 +40,7 @@ class Competition(Section):
     title: str
     competition: str | None = None  # its name on Kaggle; None for a local task
     folder: Text  # of its files below `data.dir`; by default Kaggle's name
-    archive: Archive | None = None  # where the files are served, for a task that is not on Kaggle
+    archive: Text | None = None  # address of a zip archive with the files, for a task that is not on Kaggle
     train: Text  # a table, or a pattern such as `names/*.txt`: one file a label with one text a line
     test: Text | None = None  # a table without labels; None to hold out a share of the training rows
     sample: Text | None = None  # the sample submission

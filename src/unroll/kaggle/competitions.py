@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import requests
 
@@ -17,15 +17,6 @@ from unroll.kaggle.retry import status_of, with_retries
 
 class RefusedError(UnrollError):
     """The service has refused a submission and made none."""
-
-
-@dataclass(frozen=True)
-class CompetitionStatus:
-    """A competition, and whether the user has entered it, that is, accepted its rules."""
-
-    entered: bool
-    closed: bool
-    daily_limit: int
 
 
 @dataclass(frozen=True)
@@ -41,16 +32,15 @@ class SubmissionInfo:
     error: str
 
 
-@dataclass(frozen=True)
-class LeaderboardEntry:
+class LeaderboardEntry(NamedTuple):
     """A line of the leaderboard."""
 
     team: str
     score: float
 
 
-def see_competition(client: Client, slug: str) -> CompetitionStatus:
-    """Return the state of a competition.
+def see_competition(client: Client, slug: str) -> Any:
+    """Return a competition as the service describes it: user_has_entered, submissions_disabled, max_daily_submissions.
 
     Raises:
         UnrollError: the request has failed.
@@ -60,9 +50,7 @@ def see_competition(client: Client, slug: str) -> CompetitionStatus:
     request = ApiGetCompetitionRequest()
     request.competition_name = slug
     with requests_about(slug), client.build_kaggle_client() as service:
-        found = with_retries(lambda: service.competitions.competition_api_client.get_competition(request), "Kaggle")
-    limit = int(found.max_daily_submissions or 0)
-    return CompetitionStatus(bool(found.user_has_entered), bool(found.submissions_disabled), limit)
+        return with_retries(lambda: service.competitions.competition_api_client.get_competition(request), "Kaggle")
 
 
 def left_today(client: Client, slug: str) -> int | None:
