@@ -59,7 +59,7 @@ def test_a_read_only_folder_is_named(tokenized: Project, tell: Tell) -> None:
     assert "models/sentiment" in sentence
     assert "Read-only file system; make it readable and its folder writable" in sentence
     done = train(tokenized)
-    assert "epoch" not in done.stdout, "the finished fold was lost"
+    assert "from the cache" in done.stdout, "the finished fold was lost"
     tell("read-only models/", "stops with a sentence; the finished fold is kept, no epoch is trained twice")
 
 
@@ -90,7 +90,7 @@ def test_a_damaged_bundle_is_named(small_project: Project, tell: Tell) -> None:
         before = file.read_bytes()
         file.write_bytes(before[:-9] + bytes([before[-9] ^ 1]) + before[-8:])
         sentence = told(small_project.run("unroll", "predict", "surnames", "Nakamura", check=False))
-        assert str(file.relative_to(small_project.folder)) in sentence
+        assert str(file.parent.relative_to(small_project.folder)) in sentence
         file.write_bytes(before)
     assert len(files) == 2
     small_project.run("unroll", "predict", "surnames", "Nakamura")

@@ -1,5 +1,6 @@
 """A trained model as a folder: its weights in safetensors, and JSON from which the model around them is rebuilt."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -30,15 +31,20 @@ Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
 class Description(Section):
     """What bundle.json holds."""
 
-    format: Literal[3]
+    format: Literal[4]
     task: str
     cell: CellName
     labels: Names
     label_names: Names
     text: TextConfig
     model: ModelConfig
-    weights_sha256: str
     tokens: Names
+    sha256: str
+
+    def digest(self, weights: bytes) -> str:
+        """Return the sha256 of the weights and of everything else in this file."""
+        content = json.dumps(self.model_dump(exclude={"sha256"}), sort_keys=True)
+        return sha256(content.encode() + weights).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -71,13 +77,10 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Write a bundle into an existing folder."""
     weights = save({name: tensor.contiguous().cpu() for name, tensor in bundle.model.state_dict().items()})
     (folder / WEIGHTS).write_bytes(weights)
-    content = {name: getattr(bundle, name) for name in COMMON} | {
-        "format": 3,
-        "model": bundle.shape,
-        "weights_sha256": sha256(weights).hexdigest(),
-        "tokens": bundle.vocabulary.tokens,
-    }
-    write_json(folder / DESCRIPTION, Description.model_validate(content).model_dump())
+    content = {name: getattr(bundle, name) for name in COMMON}
+    content |= {"format": 4, "model": bundle.shape, "tokens": bundle.vocabulary.tokens, "sha256": ""}
+    described = Description.model_validate(content)
+    write_json(folder / DESCRIPTION, {**described.model_dump(), "sha256": described.digest(weights)})
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -89,8 +92,6 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         content = Description.model_validate_json((folder / DESCRIPTION).read_bytes())
         weights = (folder / WEIGHTS).read_bytes()
-        if sha256(weights).hexdigest() != content.weights_sha256:
-            raise UnrollError(f"{folder / WEIGHTS}: its sha256 is not the one in {DESCRIPTION}; run `dvc repro`")
         tensors = {name: tensor.to(torch.float32, copy=True) for name, tensor in load(weights).items()}
         if content.model.layers > len(tensors) or len(content.labels) != len(content.label_names):
             raise ValueError(f"the parts of {DESCRIPTION} do not fit each other")
@@ -98,6 +99,8 @@ def load_bundle(folder: Path) -> Bundle:
         with torch.device("meta"):  # no memory is taken before the weights are known to have these shapes
             model = SpanClassifier(content.cell, content.model, len(vocabulary), len(content.labels))
         model.load_state_dict(tensors, assign=True)
+        if content.digest(weights) != content.sha256:
+            raise UnrollError(f"{WEIGHTS} or {DESCRIPTION} is not as it was written: another sha256")
     except FileNotFoundError as error:
         raise UnrollError(f"{error.filename}: no such file; run `dvc repro`") from None
     except ValidationError as error:

@@ -18,7 +18,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import joblib
-import psutil
 import torch
 from joblib.externals.loky import get_reusable_executor
 
@@ -30,8 +29,6 @@ from unroll.training.progress import clear_bars, print_line, share_terminal
 from unroll.training.state import EpochRecord
 
 JOBS = "UNROLL_JOBS"
-MEMORY_PER_JOB = 2 * 2**30  # bytes; a fold of the best profile on the competition's files takes 0.9 GiB
-MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}  # a cell's work grows with them; the longest trainings start first
 
 
@@ -85,23 +82,15 @@ def train_all(
 
 
 def count_jobs(trainings: int) -> int:
-    """Return how many trainings run at once: UNROLL_JOBS if set, else one per core as far as there is memory.
-
-    On another device than the CPU, one training runs at a time.
+    """Return how many trainings run at once: UNROLL_JOBS if set, else one per core; one on another device than the CPU.
 
     Raises:
         UnrollError: the variable is not a number above 0.
     """
-    value = os.environ.get(JOBS)
-    if value is None:
-        limit = MEMORY_LIMIT.read_text().strip() if MEMORY_LIMIT.is_file() else ""
-        memory = min(psutil.virtual_memory().total, int(limit) if limit.isdecimal() else sys.maxsize)
-        jobs = min(joblib.cpu_count(), memory // MEMORY_PER_JOB) if trains_on_cpu() else 1
-    elif value.isdecimal() and int(value) > 0:
-        jobs = int(value)
-    else:
+    value = os.environ.get(JOBS, str(joblib.cpu_count() if trains_on_cpu() else 1))
+    if not value.isdecimal() or int(value) < 1:
         raise UnrollError(f"{JOBS}: found {value!r}, expected how many trainings to run at once, 1 or more")
-    return max(1, min(trainings, jobs))
+    return min(trainings, int(value))
 
 
 @dataclass(frozen=True)
