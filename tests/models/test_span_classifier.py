@@ -10,9 +10,8 @@ from torch import Tensor
 
 from unroll.core.errors import UnrollError
 from unroll.core.settings import ModelConfig, Pooling
-from unroll.models.dropout import Dropout
 from unroll.models.pooling import pool_spans
-from unroll.models.span_classifier import CELLS, SpanClassifier
+from unroll.models.span_classifier import CELLS, Dropout, SpanClassifier
 from unroll.text.batches import iterate_batches
 from unroll.text.corpus import Corpus
 from unroll.text.vocabulary import Vocabulary

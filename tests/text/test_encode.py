@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from unroll.core.settings import Config, TextConfig
 from unroll.text.corpus import TEST_FOLD
-from unroll.text.encode import EncodedRows, encode_rows, encode_texts, read_batches
-from unroll.text.spans import SpanAligner
+from unroll.text.encode import EncodedRows, SpanAligner, encode_rows, encode_texts, read_batches
 from unroll.text.vocabulary import UNKNOWN, UNKNOWN_ID
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "Déjà"]), max_size=6).map(" ".join)

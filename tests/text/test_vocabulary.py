@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from unroll.core.errors import UnrollError
 from unroll.core.settings import Config
-from unroll.text.tokenizer import get_tokenizer
-from unroll.text.vocabulary import UNKNOWN, Vocabulary, build_vocabulary
+from unroll.text.vocabulary import UNKNOWN, Vocabulary, build_vocabulary, get_tokenizer
 
 TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "c", "d", "é", UNKNOWN]), max_size=6), max_size=8)
 

@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from unroll.core.errors import UnrollError
 from unroll.core.files import read_json, write_json
-from unroll.text.spans import Ints
+from unroll.text.corpus import Ints
 
 Probabilities = npt.NDArray[np.float64]
 

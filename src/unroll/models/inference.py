@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from unroll.text.batches import make_batch, plan_batches
-from unroll.text.corpus import Corpus
-from unroll.text.spans import Ints
+from unroll.text.corpus import Corpus, Ints
 
 MAX_SEQUENCES, MAX_TOKENS = 256, 16_384  # in a batch; pooling takes up to 70 KB a token
 

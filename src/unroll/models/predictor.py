@@ -12,8 +12,7 @@ from unroll.core.errors import UnrollError
 from unroll.core.settings import TextConfig
 from unroll.models.bundle import Bundle, load_bundle, predict_mean
 from unroll.models.ensemble import Calibration, Ensemble, Probabilities
-from unroll.text.tokenizer import get_tokenizer
-from unroll.text.vocabulary import UNKNOWN_ID
+from unroll.text.vocabulary import UNKNOWN_ID, get_tokenizer
 
 MAX_TOKENS = 20_000  # of a text; it takes 1.4 GB
 PRIVATE_USE = [chr(number) for number in range(0xE000, 0xF900)]  # characters to which Unicode gives no meaning

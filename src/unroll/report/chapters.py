@@ -18,8 +18,7 @@ from unroll.report.explanations import draw_names, draw_trees, place_rows
 from unroll.report.page import Chapter, Section, Table
 from unroll.report.results import ENSEMBLE, TaskResults
 from unroll.report.style import Figure
-from unroll.text.tokenizer import get_tokenizer
-from unroll.text.vocabulary import UNKNOWN_ID
+from unroll.text.vocabulary import UNKNOWN_ID, get_tokenizer
 from unroll.tracking.queries import RunInfo
 from unroll.tracking.runs import OUTPUTS
 

@@ -16,9 +16,8 @@ from unroll.models.cells import read_weights, unroll
 from unroll.models.predictor import explain, load_predictor
 from unroll.report.results import TaskResults
 from unroll.report.style import INK, Figure, new_figure, to_svg
-from unroll.text.spans import SpanAligner
-from unroll.text.tokenizer import get_tokenizer
-from unroll.text.vocabulary import UNKNOWN
+from unroll.text.encode import SpanAligner
+from unroll.text.vocabulary import UNKNOWN, get_tokenizer
 
 Floats = npt.NDArray[np.floating]
 

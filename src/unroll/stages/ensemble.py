@@ -12,7 +12,7 @@ from unroll.core.params import read_config
 from unroll.data.competition import load_competition
 from unroll.evaluation.ensembling import ensemble_out_of_fold
 from unroll.models.ensemble import save_ensemble
-from unroll.text.tokenizer import get_tokenizer
+from unroll.text.vocabulary import get_tokenizer
 
 
 def main(task_name: str) -> None:

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unroll.text.corpus import Corpus
-from unroll.text.spans import Ints
+from unroll.text.corpus import Corpus, Ints
 
 
 @dataclass(frozen=True)

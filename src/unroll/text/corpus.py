@@ -8,12 +8,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from unroll.core.errors import UnrollError
-from unroll.text.spans import Ints
 from unroll.text.vocabulary import TokenIds
 
 TEST_FOLD = -1
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,7 @@ import pyarrow.parquet as parquet
 
 from unroll.core.settings import TextConfig
 from unroll.text.corpus import TEST_FOLD, Corpus, make_offsets
-from unroll.text.spans import SpanAligner
-from unroll.text.tokenizer import get_tokenizer
-from unroll.text.vocabulary import UNKNOWN, Vocabulary, build_vocabulary
+from unroll.text.vocabulary import UNKNOWN, Vocabulary, build_vocabulary, get_tokenizer
 
 COLUMNS = ["row_id", "group", "text", "label", "fold"]
 Columns = Mapping[Any, Sequence[Any]]
@@ -42,6 +40,38 @@ class EncodedRows:
     def with_vocabulary(self, vocabulary: Vocabulary) -> Corpus:
         """Return the corpus with the numbers of a vocabulary."""
         return replace(self.corpus, tokens=vocabulary.encode(self.tokens)[self.corpus.tokens])
+
+
+class SpanAligner:
+    """Places rows one by one: inside an earlier sequence of the same group, or else as a new sequence.
+
+    A row is searched for in each sequence of its group, in time linear in the length of both.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no sequence."""
+        self.sequences = 0
+        self._groups: dict[str, list[tuple[int, str]]] = {}
+
+    def place(self, tokens: list[str], group: str | None) -> tuple[int, int]:
+        """Return the row's sequence and the position of its first token there.
+
+        A sequence that did not exist before has the number of those that did; the row is all of it.
+
+        Args:
+            tokens: of the row, at least one, none with a blank in it (without a group, any).
+            group: of the row; None makes every row a sequence of its own.
+        """
+        if group is not None:
+            known = self._groups.setdefault(group, [])
+            row = f" {' '.join(tokens)} "  # str.find is linear and written in C, unlike a search in a list
+            for sequence, text in known:
+                start = text.find(row)
+                if start >= 0:
+                    return sequence, text.count(" ", 0, start)
+            known.append((self.sequences, row))
+        self.sequences += 1
+        return self.sequences - 1, 0
 
 
 def read_batches(rows: Path) -> Iterator[Columns]:

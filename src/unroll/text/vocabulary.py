@@ -1,17 +1,27 @@
-"""The vocabulary: which tokens are known, and their numbers."""
+"""Tokens: how a text is split into them, which ones are known, and their numbers."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from torchtext.data.utils import get_tokenizer as get_torchtext_tokenizer
 
 from unroll.core.errors import UnrollError
+from unroll.core.settings import TextConfig
 
 UNKNOWN = "<unk>"
 UNKNOWN_ID = 0
 TokenIds = npt.NDArray[np.int32]
+Tokenizer = Callable[[str], list[str]]
+
+
+def get_tokenizer(config: TextConfig) -> Tokenizer:
+    """Return the function that splits a text into tokens; a blank text has none."""
+    splitters: dict[str, Tokenizer] = {"characters": list, "whitespace": str.split}
+    split = splitters.get(config.tokenizer) or get_torchtext_tokenizer(config.tokenizer)
+    return (lambda text: split(text.lower())) if config.lower else split
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,7 @@ from unroll.data.competition import UNLABELLED, Competition
 from unroll.evaluation.metrics import score
 from unroll.models.bundle import WEIGHTS, Bundle, save_bundle
 from unroll.models.span_classifier import SpanClassifier
-from unroll.text.corpus import TEST_FOLD, Corpus, load_corpus
-from unroll.text.spans import Ints
+from unroll.text.corpus import TEST_FOLD, Corpus, Ints, load_corpus
 from unroll.text.vocabulary import Vocabulary
 from unroll.training.distributed import join_processes, predict_sharded
 from unroll.training.fit import fit

@@ -20,8 +20,7 @@ from unroll.data.competition import UNLABELLED
 from unroll.models.inference import predict
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch, make_batch
-from unroll.text.corpus import Corpus
-from unroll.text.spans import Ints
+from unroll.text.corpus import Corpus, Ints
 from unroll.training.losses import BatchTotals
 
 LAUNCH = "UNROLL_LAUNCH"

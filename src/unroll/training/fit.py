@@ -15,8 +15,7 @@ from unroll.core.settings import TrainConfig
 from unroll.evaluation.metrics import score
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch, plan_batches
-from unroll.text.corpus import Corpus
-from unroll.text.spans import Ints
+from unroll.text.corpus import Corpus, Ints
 from unroll.training.distributed import Processes, count_labelled, join_processes, predict_sharded, shard_batch
 from unroll.training.losses import BatchTotals
 from unroll.training.optimization import drop_words
