@@ -10,7 +10,7 @@ from tests.support.command import unroll
 from tests.support.outputs import outputs_in
 from tests.tracking.conftest import empty_store, projected, projected_folder  # noqa: F401
 from unroll.tracking.projection import TaskOutputs
-from unroll.tracking.queries import PREDICTIONS, search_runs
+from unroll.tracking.runs import PREDICTIONS, search_runs
 from unroll.tracking.runs import create_run
 
 LABELS = list("01234")

@@ -19,7 +19,7 @@ from tests.support.outputs import write_outputs
 from tests.support.project import Project
 from tests.tracking.conftest import empty_store, projected, projected_folder, reopen  # noqa: F401
 from unroll.tracking.projection import TaskOutputs
-from unroll.tracking.queries import find_champion
+from unroll.tracking.runs import find_champion
 
 TEXTS = ["a thin plot", "zzz", "None", "two\nlines", "Ж", "a thin plot"]
 

@@ -20,7 +20,7 @@ from unroll.report.chapters import make_chapter, make_lessons
 from unroll.report.page import Chapter, render_page, render_summary
 from unroll.report.results import ENSEMBLE, TaskResults
 from unroll.text.vocabulary import UNKNOWN, Vocabulary
-from unroll.tracking.queries import RunInfo
+from unroll.tracking.runs import RunInfo
 from unroll.tracking.runs import OUTPUTS
 
 VOCABULARY = Vocabulary((UNKNOWN, "a", "bad", "film", "good", "not"))

@@ -17,7 +17,7 @@ from unroll.data.competition import Competition, load_competition
 if TYPE_CHECKING:
     import pandas as pd
 
-    from unroll.tracking.queries import RunInfo
+    from unroll.tracking.runs import RunInfo
 
 ENSEMBLE = "ensemble"
 LETTERS = string.ascii_uppercase
@@ -84,7 +84,7 @@ def find_side(argument: str) -> Side:
     import pandas as pd
 
     from unroll.evaluation.comparison import join_predictions
-    from unroll.tracking import queries
+    from unroll.tracking.runs import find_run, look_up, read_predictions
 
     if _is_workspace_model(argument):
         name, _, cell = argument.partition("/")
@@ -93,11 +93,10 @@ def find_side(argument: str) -> Side:
         if not file.is_file() or not rows.is_file():
             raise UnrollError(f"{argument}: {file} or {rows} is missing; `dvc repro` writes them")
         digest = sha256_of(folder) if cell == ENSEMBLE else str(read_json(folder / "run.json")["digest"])
-        run_id = queries.find_run(name, digest)
         predictions = join_predictions(pd.read_parquet(file), pd.read_parquet(rows))
-        return Side(argument, name, queries.get_run(run_id) if run_id else None, predictions)
-    run = queries.look_up(argument)
-    kept = queries.read_predictions(run.id)
+        return Side(argument, name, find_run(name, digest), predictions)
+    run = look_up(argument)
+    kept = read_predictions(run.id)
     if kept is None:
         parent = run.tags.get("mlflow.parentRunId")
         hint = f"; compare its parent, run {parent}" if parent else ""

@@ -37,7 +37,7 @@ def serve(
 
     Example: unroll serve surnames --port 5001
     """
-    from unroll.tracking.queries import download_model, find_champion, list_versions
+    from unroll.tracking.runs import download_model, find_champion, list_versions
     from unroll.tracking.store import tracking_uri
 
     competition = load_competition(paths.competition(task or read_config(paths.PARAMS).tasks[0]))

@@ -108,8 +108,7 @@ def preflight(task: Competition, message: str) -> tuple["Entry", dict[str, str]]
     from unroll.data.submission import check_submission
     from unroll.kaggle.downloads import SOURCE_RECORD
     from unroll.kaggle.ledger import Entry
-    from unroll.tracking import queries
-    from unroll.tracking.runs import workspace_tags
+    from unroll.tracking.runs import find_run, workspace_tags
 
     if task.competition is None:
         raise UnrollError(f"task {task.name}: belongs to no Kaggle competition, so there is nothing to submit to")
@@ -129,12 +128,12 @@ def preflight(task: Competition, message: str) -> tuple["Entry", dict[str, str]]
             f"{file}: made from the sample in {source['origin']}, not from the competition's files; run "
             "`make repro SOURCE=kaggle` or `make repro DATA=<folder>`"
         )
-    run_id = queries.find_run(task.name, info["ensemble"])
-    tags = queries.get_run(run_id).tags if run_id else workspace_tags()
+    run = find_run(task.name, info["ensemble"])
+    run_id, tags = (run.id, run.tags) if run else ("", workspace_tags())
     draft = Entry(
         task=task.name, competition=task.competition, out_of_fold=f"{scores['ensemble']:.6f}", message=message,
         file_sha256=str(info["sha256"]), ensemble_sha256=str(info["ensemble"]), rows=str(info["rows"]),
-        mlflow_run=run_id or "", dvc_lock_sha256=sha256_of_file(paths.DVC_LOCK) if paths.DVC_LOCK.is_file() else "",
+        mlflow_run=run_id, dvc_lock_sha256=sha256_of_file(paths.DVC_LOCK) if paths.DVC_LOCK.is_file() else "",
         **{name: tags.get(name, "") for name in ("git_commit", "git_dirty", "dvc_experiment")},
     )  # fmt: skip
     weights = ", ".join(f"{cell} {weight:.2f}" for cell, weight in scores["ensemble_weights"].items())
@@ -152,7 +151,7 @@ def preflight(task: Competition, message: str) -> tuple["Entry", dict[str, str]]
 def log_scores(entry: "Entry") -> "Entry":
     """Add the scores of a complete submission to its MLflow run, once; without a run the ledger alone has them."""
     from unroll.kaggle.ledger import COMPLETE, put_entry
-    from unroll.tracking import queries
+    from unroll.tracking.runs import log_to_run
 
     if entry.status != COMPLETE or not entry.mlflow_run or entry.mlflow_has_score == "yes":
         return entry
@@ -162,7 +161,8 @@ def log_scores(entry: "Entry") -> "Entry":
         "submission_sha256": entry.file_sha256, "dvc_lock_sha256": entry.dvc_lock_sha256,
     }  # fmt: skip
     try:
-        queries.add_to_run(entry.mlflow_run, {name: float(text) for name, text in scores.items() if text}, tags)
+        metrics = {name: float(text) for name, text in scores.items() if text}
+        log_to_run(entry.mlflow_run, metrics=metrics, tags=tags)
     except UnrollError as error:
         warn(f"{error}; the score is in {paths.LEDGER}, `unroll scores` tries again")
         return entry

@@ -44,7 +44,7 @@ def tune(
     data = load_training_data(folder)
     open_store(Path.cwd())
     tags = {"task": task, "cell": sections.tune.cell, "corpus_sha256": data.digest, **workspace_tags()}
-    run, status = LiveRun(Path.cwd()), "KILLED"
+    run = LiveRun(Path.cwd())
     params = {"seed": config.seed, "trials": trials, **sections.tune.model_dump()}
     run.begin(task, f"{task} sweep", {**tags, "sweep": "yes"}, params)
     try:
@@ -52,11 +52,11 @@ def tune(
         run_tags = {**tags, "fold": str(sections.tune.fold), PARENT: run.id or ""}
         callback = {"tracking_uri": tracking_uri(Path.cwd()), "experiment_name": task, "tags": run_tags}
         best = run_sweep(sweep, trials, paths.SWEEP_CACHE, callback)
-        values = {f"best.{path}": str(value) for path, value in best.values.items()}
-        run.log(metrics={f"best_{competition.metric}": best.score}, tags=values)
-        status = "FINISHED"
-    finally:
-        run.end(status)
+    except BaseException:
+        run.end("KILLED")
+        raise
+    values = {f"best.{path}": str(value) for path, value in best.values.items()}
+    run.end(metrics={f"best_{competition.metric}": best.score}, tags=values)
     if best.finished < trials:
         raise UnrollError(f"{best.finished} of {trials} trials are finished; run the same command again to continue")
     typer.echo(f"best of {best.finished} trials: {competition.metric} {best.score:.4f} on fold {sections.tune.fold}")

@@ -19,8 +19,7 @@ from unroll.report.page import Chapter, Section, Table
 from unroll.report.results import ENSEMBLE, TaskResults
 from unroll.report.style import Figure
 from unroll.text.vocabulary import UNKNOWN_ID, get_tokenizer
-from unroll.tracking.queries import RunInfo
-from unroll.tracking.runs import OUTPUTS
+from unroll.tracking.runs import OUTPUTS, RunInfo
 
 EXAMPLES = 10  # lines of a table of examples
 STEPS = 12  # of a lesson

@@ -10,8 +10,7 @@ import pandas as pd
 from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.kaggle.ledger import Entry
-from unroll.tracking.queries import RunInfo
-from unroll.tracking.runs import OUTPUTS
+from unroll.tracking.runs import OUTPUTS, RunInfo
 
 ENSEMBLE = "ensemble"
 

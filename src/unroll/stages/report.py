@@ -17,8 +17,7 @@ from unroll.kaggle import ledger
 from unroll.report.chapters import make_chapter, make_lessons
 from unroll.report.page import render_page, render_summary
 from unroll.report.results import ENSEMBLE, TaskResults
-from unroll.tracking import queries
-from unroll.tracking.runs import workspace_tags
+from unroll.tracking.runs import RunInfo, attach_figures, list_runs, workspace_tags
 from unroll.tracking.store import open_store
 
 MOST_RUNS = 100
@@ -29,7 +28,7 @@ def main() -> None:
     config = read_config(paths.PARAMS)
     try:
         open_store(Path.cwd())
-        runs = {name: queries.list_runs(name, MOST_RUNS) for name in config.tasks}
+        runs = {name: list_runs(name, MOST_RUNS) for name in config.tasks}
     except UnrollError as error:
         warn(f"{error}; the report lists no runs, `dvc repro --force report` does it later")
         runs = {}
@@ -42,7 +41,7 @@ def main() -> None:
         for results in tasks:
             for model, run in results.find_runs().items():
                 names = [f"{results.task.name}-{shown}.svg" for shown in ("curves", f"confusion-{model}")]
-                queries.attach_figures(run.id, [paths.FIGURES / name for name in names])
+                attach_figures(run.id, [paths.FIGURES / name for name in names])
     except UnrollError as error:
         warn(f"{error}; figures are not attached to their runs, `unroll track` does it later")
     chapters.append(make_lessons(read_json(paths.HELLO)["said"]))
@@ -58,7 +57,7 @@ def main() -> None:
     print(f"report: {paths.REPORT}")
 
 
-def read_results(config: Config, name: str, runs: list[queries.RunInfo]) -> TaskResults:
+def read_results(config: Config, name: str, runs: list[RunInfo]) -> TaskResults:
     """Read everything that the report shows of one task."""
     task, split = load_competition(paths.competition(name)), config.task[name].split
     rows = pd.read_parquet(paths.rows(name))

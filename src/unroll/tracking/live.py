@@ -3,7 +3,7 @@
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 from mlflow import MlflowClient
 
 from unroll.core.errors import UnrollError, warn
-from unroll.tracking.queries import search_runs
-from unroll.tracking.runs import OUTPUTS, create_run, fold_tags, log_to_run, logged_epochs, name_run, score_metrics
+from unroll.tracking.runs import (
+    OUTPUTS, create_run, fold_tags, log_epoch, log_to_run, logged_epochs, name_run, score_metrics, search_runs,
+)  # fmt: skip
 from unroll.tracking.store import open_store, store_errors
 from unroll.training.parallel import FoldListener
 from unroll.training.state import EpochRecord
@@ -42,7 +43,7 @@ class LiveRun:
         self.id, self.epochs = None, set()
         if self.marker.exists():
             return
-        with self._attempt():
+        with self.working():
             open_store(self.root)
             if run_id is not None and search_runs(f"attributes.run_id = '{run_id}'", experiment):
                 MlflowClient().update_run(run_id, status="RUNNING")
@@ -52,30 +53,24 @@ class LiveRun:
                 log_to_run(run_id, params=params)
             self.id = run_id
 
-    def log(self, **values: Any) -> None:
-        """Log what `log_to_run` takes."""
+    def end(self, status: str = "FINISHED", **values: Any) -> None:
+        """Log what `log_to_run` takes, and set the final status."""
         if self.id is not None:
-            with self._attempt():
+            with self.working():
                 log_to_run(self.id, **values)
-
-    def end(self, status: str = "FINISHED") -> None:
-        """Set the final status."""
-        if self.id is not None:
-            with self._attempt():
                 MlflowClient().set_terminated(self.id, status)
 
     @contextmanager
-    def _attempt(self) -> Iterator[None]:
+    def working(self) -> Iterator[None]:
+        """Turn an error of the store into a warning, and write no more to this run."""
         try:
             with store_errors():
                 yield
         except UnrollError as error:
             self.id = None
-            try:
+            with suppress(FileExistsError):  # another process has warned
                 self.marker.touch(exist_ok=False)
                 warn(f"{error}; training goes on, and `unroll track` logs what is missing")
-            except FileExistsError:
-                pass  # another process has warned
 
 
 @dataclass
@@ -104,11 +99,11 @@ class LiveFold(FoldListener):
 
     def epoch(self, record: EpochRecord, spans_per_second: float | None) -> None:
         """Log an epoch, if the run does not have it."""
-        if record.epoch not in self.run.epochs:
-            metrics = {**asdict(record), **({"spans_per_second": spans_per_second} if spans_per_second else {})}
-            self.run.log(epoch=metrics.pop("epoch"), metrics=metrics)
+        if self.run.id is not None:
+            with self.run.working():
+                speed = {"spans_per_second": spans_per_second} if spans_per_second else {}
+                log_epoch(self.run.id, self.run.epochs, {**asdict(record), **speed})
 
     def end(self, digest: str, scores: Mapping[str, float]) -> None:
         """Log the final scores and the digest of the fold's weights."""
-        self.run.log(metrics=score_metrics(scores, self.metric), tags={OUTPUTS: digest})
-        self.run.end()
+        self.run.end(metrics=score_metrics(scores, self.metric), tags={OUTPUTS: digest})

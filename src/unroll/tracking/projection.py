@@ -23,18 +23,10 @@ from unroll.core.files import read_json, sha256_of
 from unroll.data.competition import Competition
 from unroll.evaluation.comparison import join_predictions, score_predictions
 from unroll.evaluation.promotion import choose_best, decide
-from unroll.tracking import queries
 from unroll.tracking.runs import (
-    INPUTS,
-    OUTPUTS,
-    PARENT,
-    create_run,
-    fold_tags,
-    log_missing_epochs,
-    log_to_run,
-    name_run,
-    score_metrics,
-)
+    CHAMPION, INPUTS, OUTPUTS, PARENT, PREDICTIONS, attach_figures, create_run, find_champion, fold_tags, list_versions,
+    log_epoch, log_to_run, logged_epochs, name_run, read_predictions, score_metrics, search_runs,
+)  # fmt: skip
 from unroll.tracking.store import store_errors, store_lock
 
 ENSEMBLE = "ensemble"
@@ -100,9 +92,8 @@ class _Projection:
         self._log_ensemble()
         for model, run_id in self.runs.items():
             there = {Path(file.path).name for file in self.client.list_artifacts(run_id, "figures")}
-            missing = [file for file in self.outputs.figures if file.name not in there]
-            shown = [file for file in missing if file.stem.endswith(("curves", f"confusion-{model}"))]
-            queries.attach_figures(run_id, shown)
+            shown = [file for file in self.outputs.figures if file.stem.endswith(("curves", f"confusion-{model}"))]
+            attach_figures(run_id, [file for file in shown if file.name not in there])
         done = [f"{self.name}: logged to MLflow: {', '.join(self.logged)}"] if self.logged else []
         return done + self._register_best()
 
@@ -116,35 +107,32 @@ class _Projection:
             histories += epochs
         if is_new:
             means = pd.DataFrame(histories).drop(columns="lr").groupby("epoch", as_index=False).mean()
-            log_missing_epochs(run_id, json.loads(means.to_json(orient="records", double_precision=15)))
+            known = logged_epochs(run_id)  # by a projection that was interrupted
+            for values in json.loads(means.to_json(orient="records", double_precision=15)):
+                log_epoch(run_id, known, values)
             dataset = Dataset(self.name, corpus[:36], "local", json.dumps({"uri": str(self.outputs.rows)}))
             self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
             self._finish(cell, record["params"], record["scores"])
 
     def _log_fold(self, cell: str, fold: Mapping[str, Any], epochs: list[dict[str, float]], parent: str) -> None:
-        """Put the fold's live run below its cell's run, complete one that was cut off, or log the fold anew."""
-        record, number = self.records[cell], fold["fold"]
+        """Put the fold's run below its cell's run; log it anew if training logged none, or was cut off from the store."""
+        record, number, digest = self.records[cell], fold["fold"], fold["digest"]
         tags = fold_tags(self.name, cell, number, record["corpus_sha256"], record["params"])
-        candidates = queries.search_runs(f"tags.{INPUTS} = '{tags[INPUTS]}'", self.name)
-        candidates = [run for run in candidates if run.data.tags.get(PARENT, parent) == parent]
-        finished = [run for run in candidates if run.data.tags.get(OUTPUTS) == fold["digest"]]
-        cut_off = [run for run in candidates if OUTPUTS not in run.data.tags and run.info.status == "RUNNING"]
-        if not any(PARENT in run.data.tags and run.info.status == "FINISHED" for run in finished):
-            run = next(iter(finished + cut_off), None)
-            name = name_run(self.name, cell, "fold", number)
-            run_id = run.info.run_id if run else create_run(self.name, name, {**self.outputs.tags, **tags})
-            log_missing_epochs(run_id, epochs)
-            log_to_run(
-                run_id,
-                params={**record["params"], "cell": cell, "fold": number},
-                metrics=score_metrics(fold, self.task.metric),
-                tags={OUTPUTS: fold["digest"], PARENT: parent},
-            )
-            self.client.set_terminated(run_id)
-            self.logged.append(f"{cell} fold {number}")
-            cut_off = [other for other in cut_off if other is not run]
-        for other in cut_off:  # by a training that was stopped; another run has this fold's outputs
-            self.client.set_terminated(other.info.run_id, "KILLED")
+        found = search_runs(f"tags.{INPUTS} = '{tags[INPUTS]}'", self.name)
+        for run in found:
+            if run.info.status == "RUNNING":
+                self.client.set_terminated(run.info.run_id, "KILLED")
+            elif run.data.tags.get(OUTPUTS) == digest and run.data.tags.get(PARENT, parent) == parent:
+                self.client.set_tag(run.info.run_id, PARENT, parent)
+                return
+        name = name_run(self.name, cell, "fold", number)
+        run_id = create_run(self.name, name, {**self.outputs.tags, **tags, PARENT: parent})
+        for values in epochs:
+            log_epoch(run_id, set(), values)
+        params, metrics = {**record["params"], "cell": cell, "fold": number}, score_metrics(fold, self.task.metric)
+        log_to_run(run_id, params=params, metrics=metrics, tags={OUTPUTS: digest})
+        self.client.set_terminated(run_id)
+        self.logged.append(f"{cell} fold {number}")
 
     def _log_ensemble(self) -> None:
         members = {f"member_{cell}": run_id for cell, run_id in self.runs.items()}
@@ -158,21 +146,21 @@ class _Projection:
     def _begin(self, model: str, tags: Mapping[str, str]) -> tuple[str, bool]:
         """Return the id of the run of a model, and whether it is incomplete: new, interrupted, or without files."""
         digest = self.digests[model]
-        found = queries.search_runs(f"tags.{OUTPUTS} = '{digest}' AND tags.fold IS NULL", self.name, most=1)
+        found = search_runs(f"tags.{OUTPUTS} = '{digest}' AND tags.fold IS NULL", self.name, most=1)
         tags = {**self.outputs.tags, "task": self.name, "cell": model, OUTPUTS: digest, **tags}
         run_id = found[0].info.run_id if found else create_run(self.name, name_run(self.name, model), tags)
         self.runs[model] = run_id
         is_whole = bool(found) and found[0].info.status == "FINISHED"
-        return run_id, not (is_whole and self.client.list_artifacts(run_id, str(queries.PREDICTIONS.parent)))
+        return run_id, not (is_whole and self.client.list_artifacts(run_id, str(PREDICTIONS.parent)))
 
     def _finish(self, model: str, params: Mapping[str, Any], scores: Mapping[str, float]) -> None:
         """Log parameters, scores, predictions and the model itself, and end the run."""
         run_id = self.runs[model]
         log_to_run(run_id, params={"cell": model, **params}, metrics=score_metrics(scores, self.task.metric))
         with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch, queries.PREDICTIONS.name)
+            file = Path(scratch, PREDICTIONS.name)
             self._predictions(model).to_parquet(file, index=False, compression="zstd")
-            self.client.log_artifact(run_id, str(file), str(queries.PREDICTIONS.parent))
+            self.client.log_artifact(run_id, str(file), str(PREDICTIONS.parent))
             artifacts = self._copy_bundles(model, Path(scratch))
             with warnings.catch_warnings(action="ignore"), mlflow.start_run(run_id=run_id):
                 logged = mlflow.pyfunc.log_model(
@@ -204,9 +192,9 @@ class _Projection:
         """Register the best of the cells and the ensemble, once, and move the alias to it if it beats the champion."""
         found = {model: self.client.get_run(run_id) for model, run_id in self.runs.items()}
         best = choose_best({model: run.data.metrics["score"] for model, run in found.items()})
-        versions = [each for each in queries.list_versions(self.name) if each.tags.get(OUTPUTS) == self.digests[best]]
+        versions = [each for each in list_versions(self.name) if each.tags.get(OUTPUTS) == self.digests[best]]
         version = versions[0] if versions and best not in self.logged else None
-        champion = queries.find_champion(self.name)
+        champion = find_champion(self.name)
         if version is not None and champion is not None:
             return []
         version = version or self._register(best, found[best])
@@ -216,7 +204,7 @@ class _Projection:
         elif champion is not None:
             decision = decide(
                 self._predictions(best),
-                queries.read_predictions(str(champion.run_id)),
+                read_predictions(str(champion.run_id)),
                 self.task.labels,
                 self.task.metric,
                 by_id=not self.task.is_folder_of_labels,
@@ -226,7 +214,7 @@ class _Projection:
             if not decision.promote:
                 kept = f"version {champion.version} ({champion.tags.get('cell')})"
                 return [f"{self.name}: the champion is still {kept}, not {named}: {why}"]
-        self.client.set_registered_model_alias(self.name, queries.CHAMPION, version.version)
+        self.client.set_registered_model_alias(self.name, CHAMPION, version.version)
         return [f"{self.name}: the champion is now {named}: {why}"]
 
     def _register(self, model: str, run: mlflow.entities.Run) -> ModelVersion:

@@ -1,22 +1,51 @@
-"""What live and projected runs have in common: names, tags, parameters, and writing them to the store."""
+"""Runs and model versions in the store: named, tagged, written, found and read. Where it fails, UnrollError says why."""
 
 import json
 import os
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+import mlflow
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 
-from unroll.tracking.store import experiment_id
+from unroll.core.errors import UnrollError
+from unroll.tracking.store import experiment_id, store_errors
 
 PARENT = "mlflow.parentRunId"
 OUTPUTS, INPUTS = "outputs_sha256", "inputs_sha256"  # tags: digests of what a run describes, and of what it began from
+PREDICTIONS = Path("predictions/out_of_fold.parquet")  # among a run's artifacts
+CHAMPION = "champion"  # an alias
+FINISHED = "attributes.status = 'FINISHED'"
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A run as the store has it."""
+
+    id: str
+    name: str
+    started: datetime
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+    @classmethod
+    def of(cls, run: Run) -> "RunInfo":
+        """Return what MLflow has of a run."""
+        started, data = datetime.fromtimestamp(run.info.start_time / 1000, UTC), run.data
+        return cls(run.info.run_id, str(run.info.run_name), started, data.params, data.tags, data.metrics)
 
 
 def name_run(*parts: object) -> str:
@@ -27,18 +56,17 @@ def name_run(*parts: object) -> str:
 
 def workspace_tags() -> dict[str, str]:
     """Return the git commit and the DVC stage and experiment that runs are logged from; "unknown" without git."""
-    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
-    variables = {"dvc_stage": "DVC_STAGE", "dvc_experiment": "DVC_EXP_NAME", "dvc_baseline": "DVC_EXP_BASELINE_REV"}
-    dirty = "unknown" if changes is None else "yes" if changes else "no"
-    found = {tag: os.environ.get(variable, "") for tag, variable in variables.items()}
-    return {"git_commit": commit or "unknown", "git_dirty": dirty, **found}
-
-
-def _git(*arguments: str) -> str | None:
     try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        commit, changes = (
+            subprocess.run(["git", *command.split()], capture_output=True, text=True, check=True).stdout.strip()
+            for command in ("rev-parse HEAD", "status --porcelain --untracked-files=no")
+        )
+        dirty = "yes" if changes else "no"
     except (OSError, subprocess.CalledProcessError):
-        return None
+        commit = dirty = "unknown"
+    variables = {"dvc_stage": "DVC_STAGE", "dvc_experiment": "DVC_EXP_NAME", "dvc_baseline": "DVC_EXP_BASELINE_REV"}
+    found = {tag: os.environ.get(variable, "") for tag, variable in variables.items()}
+    return {"git_commit": commit, "git_dirty": dirty, **found}
 
 
 def fold_tags(task: str, cell: str, fold: int, corpus_sha256: str, params: Mapping[str, Any]) -> dict[str, str]:
@@ -70,21 +98,19 @@ def log_to_run(
     now = int(time.time() * 1000)
     nested = json.loads(json.dumps(dict(params or {})))
     flat = pd.json_normalize(nested).to_dict("records")[0] if nested else {}
-    MlflowClient().log_batch(
-        run_id,
-        params=[Param(str(name), str(value)) for name, value in flat.items()],
-        metrics=[Metric(name, float(value), now, epoch) for name, value in (metrics or {}).items()],
-        tags=[RunTag(name, value) for name, value in (tags or {}).items() if value],
-    )
+    with store_errors():
+        MlflowClient().log_batch(
+            run_id,
+            params=[Param(str(name), str(value)) for name, value in flat.items()],
+            metrics=[Metric(name, float(value), now, epoch) for name, value in (metrics or {}).items()],
+            tags=[RunTag(name, value) for name, value in (tags or {}).items() if value],
+        )
 
 
-def log_missing_epochs(run_id: str, epochs: Iterable[Mapping[str, float]]) -> None:
-    """Log the epochs that a run does not have."""
-    known = logged_epochs(run_id)
-    for values in epochs:
-        if values["epoch"] not in known:
-            metrics = {name: value for name, value in values.items() if name != "epoch"}
-            log_to_run(run_id, metrics=metrics, epoch=int(values["epoch"]))
+def log_epoch(run_id: str, known: set[int], values: Mapping[str, float]) -> None:
+    """Log the metrics of an epoch, which is one of the values, unless it is among the known ones."""
+    if (epoch := int(values["epoch"])) not in known:
+        log_to_run(run_id, metrics={name: each for name, each in values.items() if name != "epoch"}, epoch=epoch)
 
 
 def logged_epochs(run_id: str) -> set[int]:
@@ -96,3 +122,82 @@ def score_metrics(scores: Mapping[str, float], metric: str) -> dict[str, float]:
     """Return final scores under the names that the table of runs shows: `best_<name>`, and the task's as `score`."""
     named = {name.removeprefix("best_"): value for name, value in scores.items() if name not in ("fold", "digest")}
     return {**{f"best_{name}": value for name, value in named.items()}, "score": scores[metric]}
+
+
+def search_runs(wanted: str, experiment: str | None = None, *, most: int = 1000) -> list[Run]:
+    """Return the runs that a filter in MLflow's syntax selects, the newest first, in one experiment or in all."""
+    with store_errors():
+        if experiment is not None and mlflow.get_experiment_by_name(experiment) is None:
+            return []
+        found = mlflow.search_runs(
+            experiment_names=None if experiment is None else [experiment],
+            search_all_experiments=experiment is None,
+            filter_string=wanted,
+            order_by=["attributes.start_time DESC"],
+            max_results=most,
+            output_format="list",
+        )
+        return list(found)
+
+
+def find_run(experiment: str, outputs_sha256: str) -> RunInfo | None:
+    """Return the newest finished run of a cell or an ensemble with outputs of this digest, None if there is none."""
+    wanted = f"tags.{OUTPUTS} = '{outputs_sha256}' AND tags.fold IS NULL AND {FINISHED}"
+    return next(map(RunInfo.of, search_runs(wanted, experiment, most=1)), None)
+
+
+def list_runs(experiment: str, most: int) -> list[RunInfo]:
+    """Return the newest finished runs of an experiment that have no parent, the newest first."""
+    found = search_runs(FINISHED, experiment, most=most * 10)
+    return [RunInfo.of(run) for run in found if PARENT not in run.data.tags][:most]
+
+
+def look_up(name: str) -> RunInfo:
+    """Return the run with an id, or the newest finished one with a name; UnrollError if there is none."""
+    quoted = f'"{name}"' if '"' not in name else f"'{name}'"
+    filters = (f"attributes.run_id = {quoted}", f"attributes.run_name = {quoted} AND {FINISHED}")
+    for wanted in filters if not {'"', "'"} <= set(name) else ():  # a filter cannot hold both
+        if found := search_runs(wanted, most=1):
+            return RunInfo.of(found[0])
+    raise UnrollError(
+        f"run {name}: {mlflow.get_tracking_uri()} has no finished run with that id or name; `unroll ui` shows them; "
+        "a model in the workspace is task/cell, as in sentiment/LSTM"
+    )
+
+
+def read_predictions(run_id: str) -> pd.DataFrame | None:
+    """Return a run's out-of-fold predictions with the rows they are for, None if the run has none or is gone."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return pd.read_parquet(MlflowClient().download_artifacts(run_id, str(PREDICTIONS), folder))
+    except (MlflowException, OSError):
+        return None
+
+
+def attach_figures(run_id: str, files: list[Path]) -> None:
+    """Add figures to a finished run; the newest of each name stays."""
+    with store_errors():
+        for file in files:
+            MlflowClient().log_artifact(run_id, str(file.resolve()), "figures")
+
+
+def list_versions(name: str) -> list[ModelVersion]:
+    """Return every version of a registered model, the newest first."""
+    with store_errors():
+        found = MlflowClient().search_model_versions(f"name = '{name}'")
+    return sorted(found, key=lambda version: int(version.version), reverse=True)
+
+
+def find_champion(name: str) -> ModelVersion | None:
+    """Return the version with the alias `champion`, None if there is none."""
+    try:
+        return MlflowClient().get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:
+        return None
+
+
+def download_model(version: ModelVersion, folder: Path) -> Path:
+    """Copy the model of a version into a folder, and return where it is."""
+    with store_errors():
+        uri = f"models:/{version.name}/{version.version}"
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))

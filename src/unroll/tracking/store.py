@@ -69,12 +69,8 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        uri, reason = mlflow.get_tracking_uri(), " ".join(str(error).split())
-        if "out-of-date database schema" in reason:
-            reason = f"made by another version of MLflow; back it up, then run `mlflow db upgrade {uri}`"
-        elif "database is locked" in reason:
-            reason = "locked by another program; wait until it has finished"
-        raise UnrollError(f"MLflow: {uri}: {reason[:300]} (MLFLOW_TRACKING_URI sets the store)") from None
+        uri, reason = mlflow.get_tracking_uri(), " ".join(str(error).split())[:300]
+        raise UnrollError(f"MLflow: {uri}: {reason} (MLFLOW_TRACKING_URI sets the store)") from None
 
 
 def _home(root: Path) -> Path:
