@@ -10,8 +10,7 @@ from tests.support.command import unroll
 from tests.support.outputs import outputs_in
 from tests.tracking.conftest import empty_store, projected, projected_folder  # noqa: F401
 from unroll.tracking.projection import TaskOutputs
-from unroll.tracking.runs import PREDICTIONS, search_runs
-from unroll.tracking.runs import create_run
+from unroll.tracking.runs import PREDICTIONS, create_run, search_runs
 
 LABELS = list("01234")
 

@@ -20,8 +20,7 @@ from unroll.report.chapters import make_chapter, make_lessons
 from unroll.report.page import Chapter, render_page, render_summary
 from unroll.report.results import ENSEMBLE, TaskResults
 from unroll.text.vocabulary import UNKNOWN, Vocabulary
-from unroll.tracking.runs import RunInfo
-from unroll.tracking.runs import OUTPUTS
+from unroll.tracking.runs import OUTPUTS, RunInfo
 
 VOCABULARY = Vocabulary((UNKNOWN, "a", "bad", "film", "good", "not"))
 SCORES = {"accuracy": 0.5, "macro_f1": 0.5, "log_loss": 1.0, "group_accuracy": 0.5}

@@ -108,7 +108,7 @@ def test_what_a_store_missed_is_logged_from_the_outputs(root: Path, capsys: pyte
     reopen(root)
     project_task(outputs)
     found = {run.info.run_id: run for run in search_runs("tags.cell = 'GRU' AND tags.fold != ''", "sentiment")}
-    assert {found.pop(str(run_id)).info.status for run_id in ids} == {"KILLED"}
+    assert {found.pop(str(run_id)).info.status for run_id in ids} == {"RUNNING"}
     assert sorted(str(run.info.run_name) for run in found.values()) == ["sentiment GRU fold 0", "sentiment GRU fold 2"]
     for run_id, run in found.items():
         assert run.info.status == "FINISHED"

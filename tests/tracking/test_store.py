@@ -12,8 +12,7 @@ import pytest
 
 from tests.tracking.conftest import reopen
 from unroll.core.errors import UnrollError
-from unroll.tracking.runs import search_runs
-from unroll.tracking.runs import create_run, log_to_run, name_run, workspace_tags
+from unroll.tracking.runs import create_run, log_to_run, name_run, search_runs, workspace_tags
 from unroll.tracking.store import experiment_id, open_store, tracking_uri
 
 

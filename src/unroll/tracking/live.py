@@ -11,9 +11,8 @@ from typing import Any
 from mlflow import MlflowClient
 
 from unroll.core.errors import UnrollError, warn
-from unroll.tracking.runs import (
-    OUTPUTS, create_run, fold_tags, log_epoch, log_to_run, logged_epochs, name_run, score_metrics, search_runs,
-)  # fmt: skip
+from unroll.tracking import runs
+from unroll.tracking.runs import OUTPUTS
 from unroll.tracking.store import open_store, store_errors
 from unroll.training.parallel import FoldListener
 from unroll.training.state import EpochRecord
@@ -25,8 +24,7 @@ class LiveRun:
 
     Attributes:
         root: the project's folder.
-        marker: file that exists once the store has failed: one of the processes that share it warns, and none begins
-            another run.
+        marker: file that exists once the store has failed: of the processes that share it, one warns and all stop.
         id: of the run; None before it begins and after the store has failed.
         epochs: those that the run had when it was continued.
     """
@@ -45,19 +43,19 @@ class LiveRun:
             return
         with self.working():
             open_store(self.root)
-            if run_id is not None and search_runs(f"attributes.run_id = '{run_id}'", experiment):
+            if run_id is not None and runs.search_runs(f"attributes.run_id = '{run_id}'", experiment):
                 MlflowClient().update_run(run_id, status="RUNNING")
-                self.epochs = logged_epochs(run_id)
+                self.epochs = runs.logged_epochs(run_id)
             else:
-                run_id = create_run(experiment, name, tags)
-                log_to_run(run_id, params=params)
+                run_id = runs.create_run(experiment, name, tags)
+                runs.log_to_run(run_id, params=params)
             self.id = run_id
 
     def end(self, status: str = "FINISHED", **values: Any) -> None:
         """Log what `log_to_run` takes, and set the final status."""
         if self.id is not None:
             with self.working():
-                log_to_run(self.id, **values)
+                runs.log_to_run(self.id, **values)
                 MlflowClient().set_terminated(self.id, status)
 
     @contextmanager
@@ -92,9 +90,9 @@ class LiveFold(FoldListener):
 
     def begin(self, cell: str, fold: int, run_id: str | None) -> str | None:
         """Continue the fold's run, or create one; return its id."""
-        tags = {**self.tags, **fold_tags(self.task, cell, fold, self.corpus_sha256, self.params)}
-        params = {**self.params, "cell": cell, "fold": fold}
-        self.run.begin(self.task, name_run(self.task, cell, "fold", fold), tags, params, run_id)
+        names = {"task": self.task, "cell": cell, "fold": str(fold), "corpus_sha256": self.corpus_sha256}
+        name, params = runs.name_run(self.task, cell, "fold", fold), {**self.params, "cell": cell, "fold": fold}
+        self.run.begin(self.task, name, {**self.tags, **names}, params, run_id)
         return self.run.id or run_id
 
     def epoch(self, record: EpochRecord, spans_per_second: float | None) -> None:
@@ -102,8 +100,8 @@ class LiveFold(FoldListener):
         if self.run.id is not None:
             with self.run.working():
                 speed = {"spans_per_second": spans_per_second} if spans_per_second else {}
-                log_epoch(self.run.id, self.run.epochs, {**asdict(record), **speed})
+                runs.log_epoch(self.run.id, self.run.epochs, {**asdict(record), **speed})
 
     def end(self, digest: str, scores: Mapping[str, float]) -> None:
         """Log the final scores and the digest of the fold's weights."""
-        self.run.end(metrics=score_metrics(scores, self.metric), tags={OUTPUTS: digest})
+        self.run.end(metrics=runs.score_metrics(scores, self.metric), tags={OUTPUTS: digest})

@@ -23,10 +23,8 @@ from unroll.core.files import read_json, sha256_of
 from unroll.data.competition import Competition
 from unroll.evaluation.comparison import join_predictions, score_predictions
 from unroll.evaluation.promotion import choose_best, decide
-from unroll.tracking.runs import (
-    CHAMPION, INPUTS, OUTPUTS, PARENT, PREDICTIONS, attach_figures, create_run, find_champion, fold_tags, list_versions,
-    log_epoch, log_to_run, logged_epochs, name_run, read_predictions, score_metrics, search_runs,
-)  # fmt: skip
+from unroll.tracking import runs
+from unroll.tracking.runs import CHAMPION, FINISHED, OUTPUTS, PARENT, PREDICTIONS
 from unroll.tracking.store import store_errors, store_lock
 
 ENSEMBLE = "ensemble"
@@ -93,7 +91,7 @@ class _Projection:
         for model, run_id in self.runs.items():
             there = {Path(file.path).name for file in self.client.list_artifacts(run_id, "figures")}
             shown = [file for file in self.outputs.figures if file.stem.endswith(("curves", f"confusion-{model}"))]
-            attach_figures(run_id, [file for file in shown if file.name not in there])
+            runs.attach_figures(run_id, [file for file in shown if file.name not in there])
         done = [f"{self.name}: logged to MLflow: {', '.join(self.logged)}"] if self.logged else []
         return done + self._register_best()
 
@@ -107,30 +105,28 @@ class _Projection:
             histories += epochs
         if is_new:
             means = pd.DataFrame(histories).drop(columns="lr").groupby("epoch", as_index=False).mean()
-            known = logged_epochs(run_id)  # by a projection that was interrupted
+            known = runs.logged_epochs(run_id)  # by a projection that was interrupted
             for values in json.loads(means.to_json(orient="records", double_precision=15)):
-                log_epoch(run_id, known, values)
+                runs.log_epoch(run_id, known, values)
             dataset = Dataset(self.name, corpus[:36], "local", json.dumps({"uri": str(self.outputs.rows)}))
             self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
             self._finish(cell, record["params"], record["scores"])
 
     def _log_fold(self, cell: str, fold: Mapping[str, Any], epochs: list[dict[str, float]], parent: str) -> None:
-        """Put the fold's run below its cell's run; log it anew if training logged none, or was cut off from the store."""
+        """Put the fold's live run below its cell's run, or log the fold anew if there is no whole run of it."""
         record, number, digest = self.records[cell], fold["fold"], fold["digest"]
-        tags = fold_tags(self.name, cell, number, record["corpus_sha256"], record["params"])
-        found = search_runs(f"tags.{INPUTS} = '{tags[INPUTS]}'", self.name)
-        for run in found:
-            if run.info.status == "RUNNING":
-                self.client.set_terminated(run.info.run_id, "KILLED")
-            elif run.data.tags.get(OUTPUTS) == digest and run.data.tags.get(PARENT, parent) == parent:
+        wanted = f"tags.{OUTPUTS} = '{digest}' AND tags.fold = '{number}' AND {FINISHED}"
+        for run in runs.search_runs(wanted, self.name):
+            if run.data.tags.get(PARENT, parent) == parent:
                 self.client.set_tag(run.info.run_id, PARENT, parent)
                 return
-        name = name_run(self.name, cell, "fold", number)
-        run_id = create_run(self.name, name, {**self.outputs.tags, **tags, PARENT: parent})
+        tags = {"task": self.name, "cell": cell, "fold": str(number), "corpus_sha256": record["corpus_sha256"]}
+        name = runs.name_run(self.name, cell, "fold", number)
+        run_id = runs.create_run(self.name, name, {**self.outputs.tags, **tags, PARENT: parent})
         for values in epochs:
-            log_epoch(run_id, set(), values)
-        params, metrics = {**record["params"], "cell": cell, "fold": number}, score_metrics(fold, self.task.metric)
-        log_to_run(run_id, params=params, metrics=metrics, tags={OUTPUTS: digest})
+            runs.log_epoch(run_id, set(), values)
+        params, metrics = {**record["params"], "cell": cell, "fold": number}, runs.score_metrics(fold, self.task.metric)
+        runs.log_to_run(run_id, params=params, metrics=metrics, tags={OUTPUTS: digest})
         self.client.set_terminated(run_id)
         self.logged.append(f"{cell} fold {number}")
 
@@ -146,9 +142,9 @@ class _Projection:
     def _begin(self, model: str, tags: Mapping[str, str]) -> tuple[str, bool]:
         """Return the id of the run of a model, and whether it is incomplete: new, interrupted, or without files."""
         digest = self.digests[model]
-        found = search_runs(f"tags.{OUTPUTS} = '{digest}' AND tags.fold IS NULL", self.name, most=1)
+        found = runs.search_runs(f"tags.{OUTPUTS} = '{digest}' AND tags.fold IS NULL", self.name, most=1)
         tags = {**self.outputs.tags, "task": self.name, "cell": model, OUTPUTS: digest, **tags}
-        run_id = found[0].info.run_id if found else create_run(self.name, name_run(self.name, model), tags)
+        run_id = found[0].info.run_id if found else runs.create_run(self.name, runs.name_run(self.name, model), tags)
         self.runs[model] = run_id
         is_whole = bool(found) and found[0].info.status == "FINISHED"
         return run_id, not (is_whole and self.client.list_artifacts(run_id, str(PREDICTIONS.parent)))
@@ -156,7 +152,7 @@ class _Projection:
     def _finish(self, model: str, params: Mapping[str, Any], scores: Mapping[str, float]) -> None:
         """Log parameters, scores, predictions and the model itself, and end the run."""
         run_id = self.runs[model]
-        log_to_run(run_id, params={"cell": model, **params}, metrics=score_metrics(scores, self.task.metric))
+        runs.log_to_run(run_id, params={"cell": model, **params}, metrics=runs.score_metrics(scores, self.task.metric))
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch, PREDICTIONS.name)
             self._predictions(model).to_parquet(file, index=False, compression="zstd")
@@ -192,9 +188,9 @@ class _Projection:
         """Register the best of the cells and the ensemble, once, and move the alias to it if it beats the champion."""
         found = {model: self.client.get_run(run_id) for model, run_id in self.runs.items()}
         best = choose_best({model: run.data.metrics["score"] for model, run in found.items()})
-        versions = [each for each in list_versions(self.name) if each.tags.get(OUTPUTS) == self.digests[best]]
+        versions = [each for each in runs.list_versions(self.name) if each.tags.get(OUTPUTS) == self.digests[best]]
         version = versions[0] if versions and best not in self.logged else None
-        champion = find_champion(self.name)
+        champion = runs.find_champion(self.name)
         if version is not None and champion is not None:
             return []
         version = version or self._register(best, found[best])
@@ -204,7 +200,7 @@ class _Projection:
         elif champion is not None:
             decision = decide(
                 self._predictions(best),
-                read_predictions(str(champion.run_id)),
+                runs.read_predictions(str(champion.run_id)),
                 self.task.labels,
                 self.task.metric,
                 by_id=not self.task.is_folder_of_labels,

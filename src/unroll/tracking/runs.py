@@ -1,4 +1,4 @@
-"""Runs and model versions in the store: named, tagged, written, found and read. Where it fails, UnrollError says why."""
+"""Runs and model versions in the store: written, found and read. They raise UnrollError where the store fails."""
 
 import json
 import os
@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from unroll.core.errors import UnrollError
 from unroll.tracking.store import experiment_id, store_errors
 
 PARENT = "mlflow.parentRunId"
-OUTPUTS, INPUTS = "outputs_sha256", "inputs_sha256"  # tags: digests of what a run describes, and of what it began from
+OUTPUTS = "outputs_sha256"  # tag: the digest of the files that a run describes
 PREDICTIONS = Path("predictions/out_of_fold.parquet")  # among a run's artifacts
 CHAMPION = "champion"  # an alias
 FINISHED = "attributes.status = 'FINISHED'"
@@ -67,17 +66,6 @@ def workspace_tags() -> dict[str, str]:
     variables = {"dvc_stage": "DVC_STAGE", "dvc_experiment": "DVC_EXP_NAME", "dvc_baseline": "DVC_EXP_BASELINE_REV"}
     found = {tag: os.environ.get(variable, "") for tag, variable in variables.items()}
     return {"git_commit": commit, "git_dirty": dirty, **found}
-
-
-def fold_tags(task: str, cell: str, fold: int, corpus_sha256: str, params: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags of a fold's run; INPUTS is the sha256 of all that it is trained from but the code.
-
-    `corpus_sha256` and `params` are as in run.json.
-    """
-    settings = {name: value for name, value in params.items() if name != "split"}
-    content = json.dumps([task, cell, fold, corpus_sha256, settings], sort_keys=True)
-    inputs = sha256(content.encode()).hexdigest()
-    return {"task": task, "cell": cell, "fold": str(fold), "corpus_sha256": corpus_sha256, INPUTS: inputs}
 
 
 def create_run(experiment: str, name: str, tags: Mapping[str, str]) -> str:
