@@ -58,7 +58,7 @@ def test_processes_that_would_train_alone_are_refused(monkeypatch: pytest.Monkey
     """PartialState is made before torchrun's variables are seen, as in a launcher that sets them too late."""
     join_processes()
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UnrollError, match=r"2 processes were started, but 1 would train; start them with torchrun"):
+    with pytest.raises(UnrollError, match=r"2 processes were started, but 1 would train; use torchrun"):
         join_processes()
 
 
