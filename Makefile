@@ -8,7 +8,9 @@ VERSION := import sys; sys.version_info < (3, 11) and sys.exit(1); print("%d.%d"
 PYTHON  ?= $(shell for name in "$(VENV)/bin/python" python3.13 python3.12 python3.11 python3; do \
              "$$name" -c '$(VERSION)' >/dev/null 2>&1 && echo "$$name" && break; done)
 FOUND   := $(shell "$(PYTHON)" -c '$(VERSION)' 2>/dev/null)
-READY   := $(VENV)/.ready-$(FOUND)
+# An environment knows its own path, so one that was moved along with the project is made anew.
+READY   := $(VENV)/.ready-$(FOUND)-$(firstword $(shell echo "$(CURDIR)" | cksum))
+MADE_AT := $(if $(filter /%,$(VENV)),$(VENV),$(CURDIR)/$(VENV))
 
 export PATH := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -25,7 +27,8 @@ install: $(READY)  ## make the virtual environment from the pinned requirements;
 $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	@[ -n "$(FOUND)" ] || { echo "error: found $(or $(PYTHON),no Python), expected Python 3.11 or later; name one, as in:" \
 	  "make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@[ "$$("$(VENV)/bin/python" -c '$(VERSION)' 2>/dev/null)" = "$(FOUND)" ] || "$(PYTHON)" -m venv --clear "$(VENV)"
+	@[ "$$("$(VENV)/bin/python" -c '$(VERSION)' 2>/dev/null)" = "$(FOUND)" ] && grep -qsF "$(MADE_AT)" "$(VENV)/bin/activate" \
+	  || "$(PYTHON)" -m venv --clear "$(VENV)"
 	@python -m pip --version >/dev/null 2>&1 || python -m ensurepip >/dev/null  # an environment made by uv has no pip
 	python -m pip install --quiet --requirement requirements-dev.txt
 	python -m pip install --quiet --no-deps --editable .
