@@ -9,8 +9,8 @@ PYTHON  ?= $(shell for name in "$(VENV)/bin/python" python3.13 python3.12 python
              "$$name" -c '$(VERSION)' >/dev/null 2>&1 && echo "$$name" && break; done)
 FOUND   := $(shell "$(PYTHON)" -c '$(VERSION)' 2>/dev/null)
 # An environment knows its own path, so one that was moved along with the project is made anew.
-READY   := $(VENV)/.ready-$(FOUND)-$(firstword $(shell echo "$(CURDIR)" | cksum))
-MADE_AT := $(if $(filter /%,$(VENV)),$(VENV),$(CURDIR)/$(VENV))
+MADE_AT := $(shell readlink -f "$(VENV)")
+READY   := $(VENV)/.ready-$(FOUND)-$(firstword $(shell echo "$(MADE_AT)" | cksum))
 
 export PATH := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true

@@ -32,7 +32,7 @@ class TrainingData:
 def read(data: Path, config: TaskConfig, seed: int) -> pd.DataFrame:
     """Read the task's files."""
     split = config.split
-    return read_rows(TASK, data / TASK.folder, folds=split.folds, test_share=split.test_share, seed=seed)
+    return read_rows(TASK, data / TASK.folder, folds=split.folds, test_share=split.test_share, seed=seed)[1]
 
 
 def tokenize(

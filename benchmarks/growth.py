@@ -43,7 +43,7 @@ def main() -> None:
     params = Path("params.yaml").read_text(encoding="utf-8")
     if arguments.context == "phrase":
         params = params.replace("context: sentence", "context: phrase", 1)
-    rows = read_rows(TASK, arguments.data / TASK.folder, folds=2, test_share=0.0, seed=1)
+    _, rows = read_rows(TASK, arguments.data / TASK.folder, folds=2, test_share=0.0, seed=1)
     results = []
     for times in arguments.times:
         with TemporaryDirectory(dir=arguments.scratch) as folder:
@@ -83,7 +83,7 @@ def enlarge(rows: pd.DataFrame, times: int, folder: Path) -> None:
     )
     once = {word for word, count in counts.items() if count == 1}
     step, groups = int(rows["row_id"].max()), int(rows["group"].astype("int64").max())
-    columns = [rows[name].tolist() for name in ("row_id", "group", "text", "label", "part")]
+    columns = [rows[name].tolist() for name in ("row_id", "group", "text", "true:Sentiment", "part")]
     files = {TRAIN: (folder / "train.tsv").open("w"), TEST: (folder / "test.tsv").open("w")}
     files[TRAIN].write("PhraseId\tSentenceId\tPhrase\tSentiment\n")
     files[TEST].write("PhraseId\tSentenceId\tPhrase\n")
@@ -96,7 +96,7 @@ def enlarge(rows: pd.DataFrame, times: int, folder: Path) -> None:
                 if spelled:
                     phrase = " ".join(word + spelled if word in once else word for word in text.split(" "))
                 new_id = row_id + number * step
-                end = f"\t{label}" if part == TRAIN else ""
+                end = f"\t{label:.0f}" if part == TRAIN else ""
                 files[part].write(f"{new_id}\t{int(group) + number * groups}\t{phrase}{end}\n")
                 if part == TEST:
                     sample.write(f"{new_id},2\n")

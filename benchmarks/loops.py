@@ -38,15 +38,15 @@ def flops_of(cell: str, config: TaskConfig, tokens: float) -> float:
 
 
 def ours(cell: str, config: TaskConfig, data: TrainingData, batch: int) -> Iterator[Step]:
-    """The house's loop: batches of one length, a span for each phrase."""
+    """Unroll's loop: batches of one length, a span for each phrase."""
     model = SpanClassifier(cell, config.model, len(data.vocabulary), CLASSES)
     optimizer = make_optimizer(model, config.train)
     generator = np.random.default_rng(1)
     while True:
         for item in iterate_batches(data.corpus, data.train, batch, generator):
-            learn(model, optimizer, model(item), item.labels)
+            learn(model, optimizer, model(item), item.targets[:, 0].long())
             tokens = float(item.tokens.numel())
-            yield {"phrases": float(len(item.labels)), "flops": flops_of(cell, config, tokens)}
+            yield {"phrases": float(len(item.targets[:, 0].long())), "flops": flops_of(cell, config, tokens)}
 
 
 class Plain(nn.Module):
@@ -150,7 +150,7 @@ def phrases_of(data: TrainingData) -> tuple[Sequence[np.ndarray], np.ndarray]:
     """Return the training phrases' tokens, each counted from 1 so that 0 pads, and their labels."""
     corpus = data.corpus
     tokens = [corpus.tokens[corpus.offsets[number] : corpus.offsets[number + 1]] + 1 for number in data.train]
-    return tokens, corpus.labels[corpus.spans_of(data.train)]
+    return tokens, corpus.targets[corpus.spans_of(data.train), 0].astype(np.int64)
 
 
 def learn(model: nn.Module, optimizer: torch.optim.Optimizer, logits: Tensor, labels: Tensor) -> None:

@@ -135,9 +135,9 @@ def learn_course(title: str, config: TaskConfig, rows: pd.DataFrame, seed: int) 
         def note(
             record: EpochRecord, speed: float | None, begin: float = begin, course: list[tuple[float, float]] = course
         ) -> None:
-            course.append((time.perf_counter() - begin, record.valid_accuracy))
+            course.append((time.perf_counter() - begin, record.scores["accuracy"]))
 
-        fit(model, corpus, read.train, read.valid, config.train, seed=seed, on_epoch=note, quiet=True)
+        fit(model, corpus, read.train, read.valid, config.train, dataset.TASK, seed=seed, on_epoch=note, quiet=True)
         passed = {line: next((at for at, score in course if score >= line), None) for line in REPORTED}
         table.append(
             (cell, f"{max(score for _, score in course):.4f}", f"{course[-1][0]:.1f}",
@@ -230,7 +230,7 @@ def epoch(folder: Path, words: int, config: TaskConfig) -> tuple[float, int, flo
     begin, batches, own = time.perf_counter(), 0, 0
     for batch in iterate_batches(corpus, np.flatnonzero(corpus.folds > 0), config.train.batch_size, generator):
         logits = model(batch.with_tokens(batch.tokens % min(words, 20_000)))
-        loops.learn(model, optimizer, logits, batch.labels)
+        loops.learn(model, optimizer, logits, batch.targets[:, 0].long())
         batches += 1
         if batches % 50 == 1:
             memory = psutil.Process().memory_info()

@@ -95,7 +95,7 @@ def changed_config() -> Callable[[str, object], Config]:
         *sections, key = path.split(".")
         place = values
         for section in sections:
-            place = place[section]
+            place = place.setdefault(section, {})
         place[key] = value
         return parse_config(values)
 
@@ -143,7 +143,7 @@ def small_corpus(config: Config) -> tuple[Corpus, Vocabulary]:
     """Three sentences with their phrases, each sentence a fold of its own."""
     texts, labels = zip(*SENTENCES, strict=True)
     folds = [int(group) - 1 for group in GROUPS]
-    columns = {"row_id": range(100, 108), "group": GROUPS, "text": texts, "label": labels, "fold": folds}
+    columns = {"row_id": range(100, 108), "group": GROUPS, "text": texts, "true:Sentiment": labels, "fold": folds}
     encoded = encode_rows([columns], config.task["sentiment"].text)
     vocabulary = encoded.build_vocabulary()
     return encoded.with_vocabulary(vocabulary), vocabulary

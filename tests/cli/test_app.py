@@ -107,12 +107,14 @@ def test_make_help_lists_the_targets() -> None:
 
 
 def test_make_refuses_a_folder_that_is_not_there_before_dvc_starts(project: Project) -> None:
-    (project.folder / ".venv").mkdir(exist_ok=True)
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    (project.folder / f".venv/.ready-{version}").touch()
-    bin_folder = project.folder / ".venv/bin"
-    if not bin_folder.exists():
-        bin_folder.symlink_to(Path(sys.executable).parent)
+    venv, version = project.folder / ".venv", f"{sys.version_info.major}.{sys.version_info.minor}"
+    (venv / "bin").mkdir(parents=True, exist_ok=True)
+    for program in Path(sys.executable).parent.iterdir():
+        if program.name != "activate" and not (venv / "bin" / program.name).exists():
+            (venv / "bin" / program.name).symlink_to(program)
+    (venv / "bin/activate").write_text(f"VIRTUAL_ENV={venv}\n")
+    number = subprocess.run(["cksum"], input=f"{venv}\n", capture_output=True, text=True, check=True).stdout.split()[0]
+    (venv / f".ready-{version}-{number}").touch()
     done = project.run("make", "repro", "DATA=nowhere", check=False)
     assert done.returncode != 0
     assert "error: nowhere: no such folder" in done.stderr

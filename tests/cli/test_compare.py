@@ -12,7 +12,7 @@ from tests.tracking.conftest import empty_store, projected, projected_folder  # 
 from unroll.tracking.projection import TaskOutputs
 from unroll.tracking.runs import PREDICTIONS, create_run, search_runs
 
-LABELS = list("01234")
+OUTPUTS = [f"predicted:{label}" for label in range(5)]
 
 
 @pytest.fixture
@@ -46,15 +46,15 @@ def test_two_runs_are_compared_as_their_predictions_say(folder: Path) -> None:
     outputs = outputs_in(folder)
     rows = pd.read_parquet(outputs.rows).set_index("row_id")
     tables = [pd.read_parquet(outputs.models[cell] / "out_of_fold.parquet") for cell in ("RNN", "GRU")]
-    predicted = [table[LABELS].to_numpy().argmax(1) for table in tables]
-    truth = rows["label"][tables[0]["row_id"]].to_numpy()
+    predicted = [table[OUTPUTS].to_numpy().argmax(1) for table in tables]
+    truth = rows["true:Sentiment"][tables[0]["row_id"]].to_numpy()
     correct = [each == truth for each in predicted]
     table, out = compare(folder, "sentiment/RNN", "sentiment/GRU")
     assert f"scores on the {len(truth)} rows that all runs predicted out of fold" in out
     assert (predicted[0] != predicted[1]).sum() == 1
     assert (correct[0] & ~correct[1]).sum() == 1
     assert "A and B differ on 1 of 24 rows (4.2%): A alone is correct on 1, B alone on 0, neither on 0" in out
-    assert f"Accuracy of B minus A: {100 * (correct[1].mean() - correct[0].mean()):+.2f} points" in out
+    assert f"accuracy of B minus A: {correct[1].mean() - correct[0].mean():+.4f}, 95% interval" in out
     assert f"2,000 bootstrap draws of {rows['group'].nunique()} sentences" in out
     assert cells(table["id"]) == [ids()[f"sentiment {cell}"][:8] for cell in ("RNN", "GRU")]
     assert cells(table["accuracy"]) == [f"{each.mean():.4f}" for each in correct]
@@ -79,7 +79,7 @@ def test_it_is_described_in_words(folder: Path) -> None:
         "A and C differ on ",
         "McNemar's exact test, rows taken as independent: p = 1.",
         "2,000 bootstrap draws of 8 sentences",
-        "mean by sentence",
+        "mean accuracy by sentence",
     ):
         assert words in out, out
     assert (

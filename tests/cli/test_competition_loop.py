@@ -24,7 +24,10 @@ from tests.support.kaggle_service import SLUG, TOKEN, Fault, Service, serve, sig
 from tests.support.project import Project, copy_project, make_small
 from unroll.core import paths
 from unroll.core.files import sha256_of, sha256_of_file, write_json
+from unroll.data.rows import predictions_table
 from unroll.kaggle.ledger import COLUMNS
+from unroll.models.decisions import Decision
+from unroll.models.ensemble import Ensemble, save_ensemble
 from unroll.stages import download, prepare, submission
 from unroll.tracking.store import open_store
 
@@ -96,11 +99,13 @@ def submitted(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def make_ensemble() -> None:
     """Write what the stages ensemble and evaluate would, for random predictions."""
-    rows, labels = pd.read_parquet(paths.rows("sentiment")), load_task("sentiment").labels
+    rows, task = pd.read_parquet(paths.rows("sentiment")), load_task("sentiment")
     test = rows.loc[rows["part"] == "test", ["row_id"]].reset_index(drop=True)
-    random = np.random.default_rng(1).dirichlet(np.ones(len(labels)), len(test))
-    paths.ensemble("sentiment").mkdir(parents=True)
-    test.join(pd.DataFrame(random, columns=list(labels))).to_parquet(paths.ensemble("sentiment") / "test.parquet")
+    random = np.random.default_rng(1).dirichlet(np.ones(5), len(test))
+    folder = paths.ensemble("sentiment")
+    folder.mkdir(parents=True)
+    test.join(predictions_table(random, task)).to_parquet(folder / "test.parquet")
+    save_ensemble(folder / "weights.json", ["GRU"], Ensemble(np.ones(1)), Decision.default(task), nested=False)
     digest = sha256_of(paths.ensemble("sentiment"))
     details = {"ensemble": 0.6, "ensemble_sha256": digest, "ensemble_weights": {"LSTM": 0.75, "GRU": 0.25}}
     write_json(DETAILS, {"metric": "accuracy", **details})
@@ -429,7 +434,7 @@ def test_the_leaderboard_shows_where_the_project_would_stand(competitor: Competi
     assert "this project has no score yet" in shown
     assert competitor.submit().returncode == 0
     shown = competitor.run("leaderboard", "--top", "3").stdout
-    assert "  149  0.65123   this project's best (first), 0.14777 below the first" in shown
+    assert "  149  0.65123   this project's best (first), 0.14777 from the first" in shown
 
 
 def test_doctor_says_that_all_is_well(competitor: Competitor) -> None:

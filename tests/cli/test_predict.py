@@ -29,6 +29,7 @@ from unroll.text.vocabulary import UNKNOWN, Vocabulary
 
 WEIGHTS = {"RNN": 0.25, "GRU": 0.75}
 FOLDS = (0, 2)
+ARGMAX = {"rule": "argmax", "values": []}
 TOKENS = {
     "sentiment": ["a", "thin", "plot", ",", "but", "never", "dull", "not", "good", "film", "none"],
     "surnames": list("abcdefghijklmnopqrstuvwxyz' "),
@@ -61,11 +62,11 @@ def models(config: Config) -> Models:
         for cell in WEIGHTS:
             for fold in FOLDS:
                 vocabulary = Vocabulary((UNKNOWN, *(tokens[1:] if fold else tokens[:-1])))
-                model = SpanClassifier(cell, shape, len(vocabulary), len(task.labels)).eval()
+                model = SpanClassifier(cell, shape, len(vocabulary), len(task.outputs)).eval()
                 with torch.no_grad():  # answers that differ much from text to text
                     for weights in model.parameters():
                         weights.mul_(4)
-                bundle = Bundle(name, cell, task.labels, task.label_names, text, shape, vocabulary, model)
+                bundle = Bundle(name, cell, task.kind, task.outputs, text, shape, vocabulary, model)
                 made.setdefault(name, {}).setdefault(cell, []).append(bundle)
     return made
 
@@ -80,7 +81,7 @@ def project(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Project
                 place.mkdir(parents=True)
                 save_bundle(place, bundle)
         (folder / "data/ensemble" / task).mkdir(parents=True)
-        content = json.dumps({"nested": True, "weights": WEIGHTS, "calibration": None})
+        content = json.dumps({"nested": True, "weights": WEIGHTS, "calibration": None, "decision": ARGMAX})
         (folder / "data/ensemble" / task / "weights.json").write_text(content)
     shutil.copytree(ROOT / "competitions", folder / "competitions")
     shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
@@ -116,7 +117,7 @@ def test_texts_are_answered_for_a_person(project: Project, models: Models) -> No
     texts = ["Nakamura", "", "O'Brien", "Ж9ж"]
     done = ask(project, "surnames", *texts, "--top", "3")
     expected = ensemble(models["surnames"], texts)
-    names = np.array(load_task("surnames").label_names)
+    names = np.array(load_task("surnames").output_names)
     for line, text, row in zip(told(done).splitlines(), texts, expected, strict=True):
         assert line.startswith(text or "''")
         pairs = re.findall(r"(\w+) +(0\.\d{4})", line.removeprefix(text or "''"))
@@ -135,7 +136,7 @@ def test_a_csv_file_comes_back_row_by_row_with_its_answers(project: Project, mod
     assert header == ["name", "language", "probability", "language_2", "probability_2"]
     assert [row[0] for row in answers] == NAMES, "every row, in its order, letter for letter"
     expected = ensemble(models["surnames"], NAMES)
-    labels = np.array(load_task("surnames").labels)
+    labels = np.array(load_task("surnames").outputs)
     for row, answer in zip(expected, answers, strict=True):
         best = np.argsort(-row)[:2]
         assert [answer[1], answer[3]] == list(labels[best])
@@ -151,10 +152,10 @@ def test_standard_input_is_a_text_a_line_and_json_has_it_all(project: Project, m
     assert [answer["text"] for answer in answers] == PHRASES
     expected = ensemble(models["sentiment"], PHRASES)
     for answer, row in zip(answers, expected, strict=True):
-        assert list(answer["probabilities"]) == list(task.labels)
+        assert list(answer["probabilities"]) == list(task.outputs)
         np.testing.assert_allclose(list(answer["probabilities"].values()), row, atol=1e-6)
-        assert answer["label"] == task.labels[row.argmax()]
-        assert answer["name"] == task.label_names[row.argmax()]
+        assert answer["label"] == task.outputs[row.argmax()]
+        assert answer["name"] == task.output_names[row.argmax()]
         assert answer["probability"] == max(answer["probabilities"].values())
     unknown = [answer["unknown"] for answer in answers]
     assert unknown == [[], ['"not'], [], [], [], ["zzyzx"], []], "a token that one fold knows is known"
@@ -181,7 +182,7 @@ def test_a_tsv_file_is_read_as_the_competition_writes_it_and_answered_into_a_fil
 def test_an_explanation_adds_up(project: Project, models: Models) -> None:
     texts = ["a thin plot , but never dull", "not good"]
     lines = told(ask(project, "sentiment", *texts, "--explain")).splitlines()
-    names = list(load_task("sentiment").label_names)
+    names = list(load_task("sentiment").output_names)
     cells = models["sentiment"]
     for text in texts:
         tokens = text.split()
@@ -257,8 +258,8 @@ def test_the_models_asked_are_those_of_the_ensemble_and_all_of_them(
     shutil.copytree(project.folder / "data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     task = load_task("surnames")
-    assert [bundle.cell for bundle in load_models(task, None).bundles] == ["RNN", "RNN", "GRU", "GRU"]
-    assert [bundle.cell for bundle in load_models(task, "GRU").bundles] == ["GRU", "GRU"]
+    assert [bundle.cell for bundle in load_models(task, None)[0].bundles] == ["RNN", "RNN", "GRU", "GRU"]
+    assert [bundle.cell for bundle in load_models(task, "GRU")[0].bundles] == ["GRU", "GRU"]
     with pytest.raises(UnrollError, match=r"models/surnames/LSTM: no trained model; .*--cell RNN or GRU"):
         load_models(task, "LSTM")
     shutil.rmtree("models/surnames/GRU")
@@ -267,11 +268,11 @@ def test_the_models_asked_are_those_of_the_ensemble_and_all_of_them(
     (tmp_path / "data/ensemble/surnames/weights.json").unlink()
     with pytest.raises(UnrollError, match=r"weights\.json: no such file"):
         load_models(task, None)
-    assert load_models(task, "RNN").ensemble.weights.tolist() == [1.0], "one cell needs no ensemble"
+    assert load_models(task, "RNN")[0].ensemble.weights.tolist() == [1.0], "one cell needs no ensemble"
 
 
 def test_the_answer_is_calibrated_by_the_texts_own_length(predictor: EnsemblePredictor) -> None:
-    classes = len(predictor.bundles[0].labels)
+    classes = len(predictor.bundles[0].outputs)
     weights = np.concatenate([np.eye(classes), np.zeros((classes, 1))], axis=1)
     weights[3, -1] = 2.0  # the longer a text, the more it is of class 3
     plain = predictor.predict(["Li", "Nakamura"])
@@ -291,8 +292,8 @@ def test_models_that_read_or_answer_otherwise_do_not_answer_together(models: Mod
         save_bundle(tmp_path / name, bundle)
     folders = {"RNN": [tmp_path / "first"], "GRU": [tmp_path / "other"]}
     with pytest.raises(UnrollError, match="other: trained with other text settings than"):
-        load_predictor(folders, WEIGHTS, first.labels)
-    with pytest.raises(UnrollError, match=r"first: found the labels Arabic, .*, expected low, high"):
+        load_predictor(folders, WEIGHTS, first.outputs)
+    with pytest.raises(UnrollError, match=r"first: found the outputs Arabic, .*, expected low, high"):
         load_predictor(folders, WEIGHTS, ("low", "high"))
 
 

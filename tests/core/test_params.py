@@ -33,12 +33,19 @@ def comments(file: Path) -> list[str]:
 def test_dvc_keeps_every_comment_when_an_experiment_sets_values(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text(PARAMS.read_text())
-    lists = ["tasks=[sentiment]", "cells=[GRU]", "sentiment.split.run_folds=[0,1,2]", "surnames.model.pooling=[mean]"]
-    for override in ["sentiment.train.lr=0.002", "sentiment.text.vectors=[a.txt]", *lists, "seed=2"]:
+    lists = ["tasks=[sentiment]", "cells=[GRU]", "defaults.split.run_folds=[0,1,2]", "defaults.model.pooling=[mean]"]
+    for override in [
+        "defaults.train.lr=0.002",
+        "defaults.text.vectors=[a.txt]",
+        *lists,
+        "++sentiment.train.epochs=3",
+        "seed=2",
+    ]:
         apply_overrides(file, [override])
     assert comments(file) == comments(PARAMS)
     assert read_config(file).task["sentiment"].split.run_folds == (0, 1, 2)
-    set_params(file, {"sentiment": {"text": {"vectors": []}, "split": {"run_folds": [0]}}, "seed": 1})
+    assert read_config(file).task["sentiment"].train.epochs == 3
+    set_params(file, {"defaults": {"text": {"vectors": []}, "split": {"run_folds": [0]}}, "seed": 1})
     assert comments(file) == comments(PARAMS)
 
 
@@ -99,7 +106,7 @@ def test_a_profile_is_set_and_taken_back_to_the_letter(tmp_path: Path) -> None:
 def test_a_value_changed_by_hand_stays_while_the_profile_does(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text((ROOT / "params.yaml").read_text())
-    set_params(file, {"sentiment": {"train": {"epochs": 3}}})
+    set_params(file, {"defaults": {"train": {"epochs": 3}}})
     choose_profile(file, ROOT / "profiles", "default")
     assert read_config(file).task["sentiment"].train.epochs == 3
 

@@ -30,7 +30,7 @@ def test_the_projects_own_settings_are_accepted_and_frozen(config: Config) -> No
         ("sentiment.model.bidirectional", "yes", ["sentiment.model.bidirectional", "found 'yes'", "boolean"]),
         ("cells", ["RNN", "Transformer"], ["cells.1", "found 'Transformer'", "'GRU'"]),
         ("data.source", "s3", ["data.source", "found 's3'", "'kaggle'"]),
-        ("tasks", ["sentiment", "toxicity"], ["'toxicity'", "no section"]),
+        ("defaults.train.lr", -1, ["defaults.train.lr", "found -1", "greater than 0"]),
         ("tasks", "sentiment", ["tasks: found 'sentiment', expected a list, as in [sentiment]"]),
         ("seed", 1.5, ["seed", "found 1.5", "integer"]),
         ("seed", 2**32, ["seed", "found 4294967296", "less than 4294967296"]),
@@ -52,6 +52,13 @@ def test_a_bad_value_is_refused_with_its_key_what_was_found_and_what_is_allowed(
         changed_config(path, value)
     for words in ["params.yaml", *told]:
         assert words in str(error.value)
+
+
+def test_a_task_has_the_defaults_and_what_its_own_section_changes(changed_config: Change) -> None:
+    config = changed_config("spooky.train.epochs", 3)
+    assert config.task["spooky"].train == config.defaults.train.model_copy(update={"epochs": 3})
+    assert config.task["spooky"].model == config.defaults.model
+    assert changed_config("tasks", ["new"]).task["new"] == config.defaults
 
 
 def test_a_number_in_scientific_notation_is_a_number(tmp_path: Path) -> None:
@@ -84,8 +91,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("space", "told"),
     [
-        ({}, r"sentiment.tune.space: found {}; "),
-        ({"train.speed": {"choices": [1, 2]}}, r"sentiment.tune.space.train.speed: no such setting; expected model"),
+        ({}, r"defaults.tune.space: found {}; "),
+        ({"train.speed": {"choices": [1, 2]}}, r"defaults.tune.space.train.speed: no such setting; expected model"),
         ({"text.min_count": {"choices": [1, 2]}}, r"tune.space.text.min_count: no such setting"),
         (
             {"train.lr": {"low": 0.1, "high": 0.01, "log": True}},
@@ -93,7 +100,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ),
         ({"train.lr": {"low": 0.0, "high": 0.01, "log": False}}, r"tune.space.train.lr: found 0.0; Input should be gr"),
         ({"model.hidden": {"choices": [64, "many"]}}, r"tune.space.model.hidden: found 'many'; Input should be a val"),
-        ({"train.lr": {"choices": [0.1]}}, r"sentiment.tune.space.train.lr.choices: found \[0.1\]; tuple should have"),
+        ({"train.lr": {"choices": [0.1, 0.2], "log": True}}, r"train.lr.log: found true with \(0.1, 0.2\), expected a"),
+        ({"train.lr": {"choices": [0.1]}}, r"defaults.tune.space.train.lr.choices: found \[0.1\]; tuple should have"),
         (
             {"train.lr": {"low": 0.1, "top": 0.2}},
             r"space.train.lr.top: unknown key; known keys here: choices, low, high, log",
@@ -104,4 +112,4 @@ def test_a_space_that_cannot_be_searched_is_refused(
     changed_config: Callable[[str, object], Config], space: dict[str, object], told: str
 ) -> None:
     with pytest.raises(UnrollError, match=told):
-        changed_config("sentiment.tune.space", space)
+        changed_config("defaults.tune.space", space)

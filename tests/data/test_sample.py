@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from tests.support.definitions import load_task
-from unroll.data.rows import TRAIN, read_rows, read_sample_submission
+from unroll.data.rows import TEST, TRAIN, read_rows
+from unroll.data.submission import read_sample
 
 SAMPLE = Path(__file__).parents[2] / "data/sample"
 TASK = load_task("sentiment")
@@ -14,13 +15,14 @@ TASK = load_task("sentiment")
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
-    return read_rows(TASK, SAMPLE / TASK.folder, folds=5, test_share=0.0, seed=1)
+    _, rows = read_rows(TASK, SAMPLE / TASK.folder, folds=5, test_share=0.0, seed=1)
+    return rows.assign(label=rows["true:Sentiment"])
 
 
 def test_the_sizes_are_those_of_its_readme(rows: pd.DataFrame) -> None:
     assert rows["part"].value_counts().to_dict() == {"train": 9_768, "test": 2_950}
     assert rows.groupby("part")["group"].nunique().to_dict() == {"train": 500, "test": 150}
-    assert len(read_sample_submission(TASK, SAMPLE / TASK.folder)) == 2_950
+    assert len(read_sample(TASK, SAMPLE / TASK.folder, rows.loc[rows["part"] == TEST, "id"])) == 2_950
     assert sum(path.stat().st_size for path in SAMPLE.rglob("*") if path.is_file()) < 500_000
 
 
@@ -43,7 +45,7 @@ def test_word_order_decides(rows: pd.DataFrame) -> None:
 
 
 def test_every_language_has_names_enough() -> None:
-    names = read_rows(load_task("surnames"), SAMPLE / "surnames", folds=2, test_share=0.0, seed=1)
+    _, names = read_rows(load_task("surnames"), SAMPLE / "surnames", folds=2, test_share=0.0, seed=1)
     assert len(names) == 2_456
-    assert names["label"].nunique() == 18
-    assert (names.groupby("label")["group"].nunique() >= 60).all()
+    assert names["true:Language"].nunique() == 18
+    assert (names.groupby("true:Language")["group"].nunique() >= 60).all()

@@ -49,6 +49,7 @@ def test_a_field_may_be_long() -> None:
         (b"id;a\n1;x\n", "f: line 1: found one column 'id;a', expected commas between columns"),
         (b'a,b\n"1\n2",x\n\n3\n', "f: line 5: expected 2 fields, as in line 1, found 1"),
         (b'a,"b\nb"\n1,2\n1,2,3\n', "f: line 4: expected 2 fields, as in line 1, found 3"),
+        (b'a,b\n""\n1,2\n', "f: line 2: expected 2 fields, as in line 1, found 1"),
         (b'a,b\n1,2\n3,"x\n4,5\n', "f: line 3: a quoted field has no closing quote"),
         (b'a,b\n1,2\n"x\n4,5', "f: line 3: a quoted field has no closing quote"),
         (b'a\n1\n"x\n4\n', "f: line 3: a quoted field has no closing quote"),

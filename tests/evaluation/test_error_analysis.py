@@ -6,26 +6,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.definitions import define
 from unroll.evaluation import error_analysis as analysis
 from unroll.evaluation.comparison import join_predictions
 
 ROWS = pd.DataFrame(
     {
         "row_id": [10, 11, 12, 13, 14],
+        "id": ["10", "11", "12", "13", "14"],
         "group": ["a", "a", "b", "b", "c"],
         "text": ["good", "not good", "Good !", "bad", "bad"],
-        "label": [1, 0, 0, 0, 1],
+        "true:label": [1.0, 0.0, 0.0, 0.0, 1.0],
     }
 )
 TABLE = pd.DataFrame(
     {
         "row_id": [12, 10, 11, 13, 14],
         "fold": [1, 0, 0, 1, 1],
-        "no": [0.1, 0.2, 0.9, 0.7, 0.6],
-        "yes": [0.9, 0.8, 0.1, 0.3, 0.4],
+        "predicted:no": [0.1, 0.2, 0.9, 0.7, 0.6],
+        "predicted:yes": [0.9, 0.8, 0.1, 0.3, 0.4],
     }
 )
-PREDICTIONS = analysis.add_outcomes(join_predictions(TABLE, ROWS), ["no", "yes"])
+PREDICTIONS = analysis.add_outcomes(join_predictions(TABLE, ROWS), define(["no", "yes"], "accuracy"))
+LABELLED = ROWS.assign(label=ROWS["true:label"].astype(int))
 
 
 def test_outcomes_stand_beside_their_rows() -> None:
@@ -89,16 +92,16 @@ def test_confusions_mistakes_and_doubtful_labels() -> None:
         ["yes", "no", 1, 0.5, "bad"],
     ]
     assert analysis.list_mistakes(PREDICTIONS, names, most=5)["text"].tolist() == ["Good !", "bad"]
-    doubtful = analysis.list_doubtful_labels(PREDICTIONS, ROWS, names, most=5)
+    doubtful = analysis.list_doubtful_labels(PREDICTIONS, LABELLED, names, most=5)
     assert doubtful[["text", "label", "predicted", "same_words"]].to_numpy().tolist() == [
         ["Good !", "no", "yes", "good"],
         ["bad", "yes", "no", "bad"],
     ]
-    assert analysis.list_doubtful_labels(PREDICTIONS, ROWS.iloc[:2], names, most=5)["text"].tolist() == ["Good !"]
+    assert analysis.list_doubtful_labels(PREDICTIONS, LABELLED.iloc[:2], names, most=5)["text"].tolist() == ["Good !"]
 
 
 def test_a_perfect_model_has_no_errors() -> None:
     correct = PREDICTIONS[PREDICTIONS["correct"]]
     assert analysis.list_confusions(correct, ["no", "yes"], most=5, examples=2).empty
     assert analysis.list_mistakes(correct, ["no", "yes"], most=5).empty
-    assert analysis.list_doubtful_labels(correct, ROWS, ["no", "yes"], most=5).empty
+    assert analysis.list_doubtful_labels(correct, LABELLED, ["no", "yes"], most=5).empty

@@ -8,12 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.definitions import define
 from unroll.evaluation import significance
-from unroll.evaluation.significance import Difference, accuracy_by, compare_accuracy, resample
+from unroll.evaluation.significance import Difference, accuracy_by, bootstrap, compare_scores, resample
+
+TASK = define(["right", "wrong"], "accuracy")
 
 
 def compare(first: np.ndarray, second: np.ndarray, groups: np.ndarray, seed: int = 1) -> Difference:
-    return compare_accuracy(pd.Series(first), pd.Series(second), pd.Series(groups), seed=seed)
+    decided = [(~each.astype(bool)).astype(float)[:, None] for each in (first, second)]
+    return compare_scores(TASK, decided, np.zeros((len(first), 1)), decided, pd.Series(groups), seed=seed)
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
@@ -30,7 +34,7 @@ def test_mcnemar_is_the_exact_binomial_probability(one: int, other: int) -> None
 def test_a_model_against_itself_has_no_difference() -> None:
     correct = np.array([True, False, True, True])
     found = compare(correct, correct, np.array([0, 0, 1, 2]))
-    assert (found.accuracy, found.low, found.high, found.p_value, found.groups) == (0, 0, 0, 1, 3)
+    assert (found.score, found.low, found.high, found.p_value, found.groups) == (0, 0, 0, 1, 3)
     assert not found.is_clear
 
 
@@ -39,9 +43,10 @@ def test_the_sign_tells_which_model_is_better_and_a_seed_fixes_the_result() -> N
     groups = np.repeat(np.arange(200), 5)
     first, second = rng.random(1000) < 0.5, rng.random(1000) < 0.7
     found = compare(first, second, groups)
-    assert found.accuracy == pytest.approx(second.mean() - first.mean())
-    assert 0 < found.low < found.accuracy < found.high
+    assert found.score == pytest.approx(second.mean() - first.mean())
+    assert 0 < found.low < found.score < found.high
     assert found.is_clear
+    assert found.p_value is not None
     assert found.p_value < 1e-6
     swapped = compare(second, first, groups)
     assert (swapped.low, swapped.high) == pytest.approx((-found.high, -found.low))
@@ -53,6 +58,7 @@ def test_rows_of_a_group_are_not_taken_as_independent() -> None:
     gains = np.tile([1, 1, 1, -1, -1], 4)  # 12 groups to 8
     first, second = np.repeat(gains < 0, 10), np.repeat(gains > 0, 10)
     found = compare(first, second, np.repeat(np.arange(20), 10))
+    assert found.p_value is not None
     assert found.p_value < 0.01
     assert not found.is_clear
 
@@ -97,3 +103,20 @@ def test_the_interval_widens_as_groups_become_fewer() -> None:
         predictions = pd.DataFrame({"group": groups, "correct": by_group})
         table = accuracy_by(predictions, pd.Categorical(["all"] * 4000), seed=1)
         assert (table["high"] - table["low"]).item() == pytest.approx(2 * 1.96 * expected, rel=0.2)
+
+
+def test_a_score_that_is_no_mean_over_rows_is_computed_anew_for_each_draw() -> None:
+    task, rng = define(["x"], "rmse", "number"), np.random.default_rng(1)
+    truth = rng.normal(size=(300, 1))
+    near, far = (truth + size * rng.normal(size=truth.shape) for size in (0.5, 0.8))
+    found = compare_scores(task, [far, near], truth, [far, near], pd.Series(np.arange(300) // 3), seed=1)
+    assert found.score == pytest.approx(np.sqrt(((near - truth) ** 2).mean()) - np.sqrt(((far - truth) ** 2).mean()))
+    assert found.low < found.score < found.high < 0
+    assert (found.p_value, found.groups, found.draws) == (None, 100, significance.FEW_DRAWS)
+
+
+def test_the_general_bootstrap_agrees_with_that_of_sums() -> None:
+    correct, groups = np.random.default_rng(0).random(2000) < 0.6, pd.Series(np.arange(2000) // 4)
+    low, high = bootstrap(lambda rows: float(correct[rows].mean()), groups, seed=1)
+    table = accuracy_by(pd.DataFrame({"group": groups, "correct": correct}), pd.Categorical(["all"] * 2000), seed=1)
+    assert (low, high) == pytest.approx((table["low"].item(), table["high"].item()), abs=0.006)

@@ -72,7 +72,7 @@ def check_table(task: Competition, folder: Path, train: bytes) -> bool:
     """Read a training table: its rows letter for letter, or one sentence that names it. Return whether it was read."""
     (folder / "train.tsv").write_bytes(train)
     try:
-        rows = read_rows(task, folder, folds=2, test_share=0.0, seed=1)
+        _, rows = read_rows(task, folder, folds=2, test_share=0.0, seed=1)
     except UnrollError as error:
         assert str(folder) in str(error), error
         return False
@@ -80,8 +80,8 @@ def check_table(task: Competition, folder: Path, train: bytes) -> bool:
     lines = [line for line in text.split("\n")[1:] if line]
     found = rows[rows["part"] == "train"]
     assert found["text"].tolist() == [line.split("\t")[2] for line in lines]
-    assert found["row_id"].tolist() == [int(line.split("\t")[0]) for line in lines]
-    assert found["label"].tolist() == [int(line.split("\t")[3]) for line in lines]
+    assert found["id"].tolist() == [line.split("\t")[0] for line in lines]
+    assert found["true:Sentiment"].tolist() == [float(line.split("\t")[3]) for line in lines]
     return True
 
 

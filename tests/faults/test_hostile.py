@@ -94,11 +94,12 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         embedding_dropout=0.0, layer_dropout=0.0, head_dropout=0.0,
     )  # fmt: skip
     text = TextConfig(
-        tokenizer="whitespace", lower=True, context="phrase", min_count=1, max_size=None, vectors=()
+        tokenizer="whitespace", lower=True, context="phrase", min_count=1, max_size=None, vectors=(),
+        max_tokens=None, truncate="head",
     )  # fmt: skip
     vocabulary = Vocabulary(("<unk>", "good", "bad"))
     model = SpanClassifier("GRU", shape, len(vocabulary), 2).eval()
-    save_bundle(folder, Bundle("mood", "GRU", ("0", "1"), ("low", "high"), text, shape, vocabulary, model))
+    save_bundle(folder, Bundle("mood", "GRU", "classes", ("0", "1"), text, shape, vocabulary, model))
     return folder
 
 

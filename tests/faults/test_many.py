@@ -104,7 +104,7 @@ def test_eight_trainings_on_a_server_with_postgresql(
 def test_two_experiments_from_the_queue_at_once(small_project: Project, tell: Tell) -> None:
     small_project.run("git", "checkout", "-q", "HEAD", "--", ".")
     for rate in ("0.011", "0.012"):
-        small_project.run("dvc", "exp", "run", "--queue", "-n", f"rate-{rate[2:]}", "-S", f"surnames.train.lr={rate}")
+        small_project.run("dvc", "exp", "run", "--queue", "-n", f"rate-{rate[2:]}", "-S", f"++surnames.train.lr={rate}")
     small_project.run("dvc", "exp", "run", "--run-all", "--jobs", "2")
     shown = small_project.run("dvc", "exp", "list", "--name-only").stdout.split()
     assert {"rate-011", "rate-012"} <= set(shown)

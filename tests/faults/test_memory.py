@@ -23,7 +23,8 @@ torch.set_num_threads(1)
 offsets, labels = np.arange(65) * 200, np.arange(64) % 2
 spans = np.zeros(64, int)
 corpus = Corpus(tokens=np.arange(64 * 200, dtype=np.int32) % 50, offsets=offsets, folds=labels,
-                span_offsets=np.arange(65), starts=spans, ends=spans + 200, labels=labels, row_ids=np.arange(64))
+                span_offsets=np.arange(65), starts=spans, ends=spans + 200, row_ids=np.arange(64),
+                targets=labels[:, None].astype(np.float32))
 section = read_config(Path("params.yaml")).task["sentiment"]
 config = section.train.model_copy(update={"batch_size": 32, "epochs": 1, "min_steps": 1})
 train, valid = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:1]

@@ -200,7 +200,7 @@ def archive_of(folder: str, *, without: str | None = None) -> bytes:
     """Return an archive as the public one, with other names."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        for language in SURNAMES.labels:
+        for language in SURNAMES.outputs:
             if language != without:
                 archive.writestr(f"{folder}/{language}.txt", "Aa\n" * 9)
         archive.writestr("data/eng-fra.txt", "Go.\tVa !\n")

@@ -18,7 +18,7 @@ def bundle(small_corpus: tuple[Corpus, Vocabulary], small_model: ModelConfig, co
     _, vocabulary = small_corpus
     model = SpanClassifier("GRU", small_model, len(vocabulary), 3).eval()
     names = ("low", "middle", "high")
-    return Bundle("mood", "GRU", names, names, config.task["sentiment"].text, small_model, vocabulary, model)
+    return Bundle("mood", "GRU", "classes", names, config.task["sentiment"].text, small_model, vocabulary, model)
 
 
 def test_a_bundle_answers_every_text_in_order_known_or_not(bundle: Bundle) -> None:
@@ -42,7 +42,7 @@ def test_a_bundle_is_weights_and_json_and_nothing_that_runs(bundle: Bundle, tmp_
     save_bundle(tmp_path, bundle)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.json", "weights.safetensors"]
     description = json.loads((tmp_path / "bundle.json").read_text())
-    assert description["labels"] == ["low", "middle", "high"]
+    assert description["outputs"] == ["low", "middle", "high"]
     assert description["tokens"][0] == "<unk>"
 
 
@@ -79,11 +79,11 @@ def flip_a_bit(folder: Path) -> None:
         (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors: no such file"),
         (lambda folder: (folder / "bundle.json").write_text("[]"), "bundle.json"),
         (flip_a_bit, "weights.safetensors or bundle.json is not as it was written"),
-        (edit(format=99), "bundle.json: format: found 99; input should be 4"),
+        (edit(format=99), "bundle.json: format: found 99; input should be 5"),
         (edit(cell="Transformer"), "bundle.json: cell: found 'Transformer'; input should be 'RNN', 'LSTM' or 'GRU'"),
         (edit(tokens=["<unk>", "a"]), "damaged model"),
         (edit(tokens=["<unk>", "a", "a"]), "tokens must differ"),
-        (edit(labels=["low"]), "do not fit each other"),
+        (edit(outputs=["low"]), "size mismatch"),
         (edit(model={"hidden": 3}), "bundle.json: model.embedding: missing"),
         (resize(hidden=10**7), "size mismatch"),
         (resize(embedding=10**30), "damaged model"),

@@ -79,7 +79,7 @@ def test_without_a_head_the_pooled_states_are_the_logits(
 ) -> None:
     corpus, vocabulary = small_corpus
     config = small_model.model_copy(update={"head": "none", "pooling": ("last",), "bidirectional": False})
-    model = SpanClassifier("RNN", config, len(vocabulary), classes=4).eval()
+    model = SpanClassifier("RNN", config, len(vocabulary), outputs=4).eval()
     for batch in iterate_batches(corpus, np.arange(3), 3):
         hidden = model.encode(batch.tokens)
         torch.testing.assert_close(model(batch), hidden[batch.sequence, batch.end - 1])

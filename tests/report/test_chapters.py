@@ -11,6 +11,7 @@ import pytest
 from tests.support.definitions import load_task
 from unroll.core.files import write_json
 from unroll.core.settings import Config, ModelConfig
+from unroll.data.rows import predictions_table
 from unroll.evaluation.comparison import join_predictions
 from unroll.evaluation.error_analysis import add_outcomes
 from unroll.kaggle.ledger import Entry
@@ -38,30 +39,22 @@ def make_results(
 ) -> TaskResults:
     """Results of a task whose rows are the texts, each in a group of its own, with one cell."""
     competition, settings, count = load_task(task), config.task[task], len(texts)
-    labels = np.arange(count) % len(competition.labels)
+    size, column = len(competition.outputs), f"true:{competition.target.columns[0]}"
+    labels, names = np.arange(count) % size, [str(number) for number in range(count)]
     rows = pd.DataFrame(
-        {"row_id": range(count), "group": [str(n) for n in range(count)], "text": texts, "label": labels}
+        {"row_id": range(count), "id": names, "group": names, "text": texts, column: labels.astype(float)}
     )
-    probabilities = np.random.default_rng(1).dirichlet(np.ones(len(competition.labels)), count)
+    probabilities = np.random.default_rng(1).dirichlet(np.ones(size), count)
     if correct:
-        probabilities = np.eye(len(competition.labels))[labels] * 0.9 + 0.1 / len(competition.labels)
-    table = rows[["row_id"]].assign(fold=np.arange(count) % folds)
-    table = table.join(pd.DataFrame(probabilities, columns=list(competition.labels)))
-    predictions = add_outcomes(join_predictions(table, rows), competition.labels)
+        probabilities = np.eye(size)[labels] * 0.9 + 0.1 / size
+    table = rows[["row_id"]].assign(fold=np.arange(count) % folds).join(predictions_table(probabilities, competition))
+    predictions = add_outcomes(join_predictions(table, rows), competition)
+    rows = rows.assign(label=labels)
     bundles = {"GRU": {fold: folder / f"fold-{fold}" for fold in range(folds)}}
     for bundle in bundles["GRU"].values():
         bundle.mkdir()
-        network = SpanClassifier("GRU", model, len(VOCABULARY), len(competition.labels))
-        description = (
-            task,
-            "GRU",
-            competition.labels,
-            competition.label_names,
-            settings.text,
-            model,
-            VOCABULARY,
-            network,
-        )
+        network = SpanClassifier("GRU", model, len(VOCABULARY), size)
+        description = (task, "GRU", competition.kind, competition.outputs, settings.text, model, VOCABULARY, network)
         save_bundle(bundle, Bundle(*description))
         write_json(bundle / "history.json", {"epochs": [{"epoch": 1, "valid_accuracy": 0.5}]})
     details = {

@@ -71,7 +71,7 @@ def test_the_sentiment_submission_has_the_samples_ids_in_its_order(project: Proj
 def test_the_surnames_submission_answers_the_names_kept_back(project: Project) -> None:
     submission = pd.read_csv(project.folder / "reports/submissions/surnames.csv")
     rows = pd.read_parquet(project.folder / "data/rows/surnames.parquet")
-    assert submission["NameId"].tolist() == rows.loc[rows["part"] == "test", "row_id"].tolist()
+    assert submission["NameId"].tolist() == rows.loc[rows["part"] == "test", "id"].astype(int).tolist()
     assert len(submission) > 10
 
 
@@ -87,8 +87,8 @@ def test_out_of_fold_rows_are_those_kept_back(project: Project) -> None:
     table = pd.read_parquet(project.folder / "models/sentiment/GRU/out_of_fold.parquet")
     assert table["row_id"].tolist() == rows.loc[rows["fold"].isin([0, 2]), "row_id"].tolist()
     scores = json.loads((project.folder / "reports/details/sentiment.json").read_text())
-    truth = rows.set_index("row_id")["label"][table["row_id"]].to_numpy()
-    found = table[list("01234")].to_numpy().argmax(1)
+    truth = rows.set_index("row_id")["true:Sentiment"][table["row_id"]].to_numpy()
+    found = table[[f"predicted:{label}" for label in range(5)]].to_numpy().argmax(1)
     assert scores["models"]["GRU"]["out_of_fold"]["accuracy"] == pytest.approx((found == truth).mean())
     assert scores["ensemble_is_nested"] is True
 
@@ -273,7 +273,7 @@ def test_vectors_make_words_known_that_stand_in_the_test_part_alone(restored: Pr
     (restored.folder / "v.txt").write_text(f"{alone[0]} 1 2 3 4 5 6\nelsewhere 1 2 3 4 5 6\n")
     restored.set("sentiment.text.vectors", ["v.txt"])
     before = json.loads((restored.folder / "data/corpus/sentiment/vocabulary.json").read_text())
-    restored.run("dvc", "repro", "--single-item", "tokenize@sentiment")
+    restored.run("dvc", "repro", "tokenize@sentiment")
     after = json.loads((restored.folder / "data/corpus/sentiment/vocabulary.json").read_text())
     assert after == [*before, alone[0]]
     vectors = np.load(restored.folder / "data/corpus/sentiment/vectors.npy")
@@ -284,7 +284,7 @@ def test_vectors_make_words_known_that_stand_in_the_test_part_alone(restored: Pr
 def test_an_experiment_retrains_its_task_alone_and_changing_back_trains_nothing(restored: Project) -> None:
     before = restored.state()
     out = restored.run(
-        "dvc", "exp", "run", "-n", "faster", "-S", "sentiment.train.lr=0.01", "evaluate@sentiment"
+        "dvc", "exp", "run", "-n", "faster", "-S", "++sentiment.train.lr=0.01", "evaluate@sentiment"
     ).stdout
     assert re.findall(r"Running stage '(train@\S+)'", out) == ["train@sentiment"]
     assert restored.state() != before

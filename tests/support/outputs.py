@@ -1,7 +1,6 @@
 """The outputs of a task with two cells of two folds, as the pipeline writes them, made without training."""
 
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,11 @@ from tests.support.project import ROOT
 from unroll.core.files import sha256_of, write_json
 from unroll.core.params import read_config
 from unroll.core.settings import ModelConfig
+from unroll.data.competition import Competition
+from unroll.data.rows import predictions_of, predictions_table, truth_of, write_rows
 from unroll.evaluation.metrics import score
 from unroll.models.bundle import Bundle, save_bundle
+from unroll.models.decisions import Decision
 from unroll.models.ensemble import Ensemble, save_ensemble
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.vocabulary import UNKNOWN, Vocabulary
@@ -54,34 +56,36 @@ def write_outputs(folder: Path, *, seed: int = 0, correct: int = 12) -> TaskOutp
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     (folder / "params.yaml").write_text(yaml.safe_dump(settings | {"cells": list(CELLS)}), encoding="utf-8")
     outputs, sections = outputs_in(folder), read_config(ROOT / "params.yaml").task["sentiment"]
-    labels = list(outputs.task.labels)
-    numbers = np.arange(ROWS)
+    task, numbers = outputs.task, np.arange(ROWS)
     rows = pd.DataFrame({
-        "row_id": 100 + numbers, "group": [str(number // 3) for number in numbers],
-        "text": [f"{TEXTS[number % len(TEXTS)]} {number}" for number in numbers], "label": numbers % len(labels),
+        "row_id": numbers, "id": [str(100 + number) for number in numbers],
+        "group": [str(number // 3) for number in numbers],
+        "text": [f"{TEXTS[number % len(TEXTS)]} {number}" for number in numbers],
         "part": "train", "fold": [FOLDS[number % 2] for number in numbers],
+        "true:Sentiment": (numbers % len(task.outputs)).astype(float),
     })  # fmt: skip
-    outputs.rows.parent.mkdir(parents=True, exist_ok=True)
-    rows.to_parquet(outputs.rows, index=False)
+    write_rows(rows, task, outputs.rows)
     torch.manual_seed(seed)
     for cell, path in outputs.models.items():
         for fold in FOLDS:
             write_bundle(path / f"fold-{fold}", cell, outputs)
-            epochs = [asdict(make_record(fold, epoch)) for epoch in EPOCHS]
+            epochs = [make_record(fold, epoch).flat() for epoch in EPOCHS]
             write_json(path / f"fold-{fold}/history.json", {"epochs": epochs, "best_epoch": 2})
-        table = make_predictions(rows, labels, correct + (cell == "RNN"))
+        table = make_predictions(rows, task, correct + (cell == "RNN"))
         params = {"seed": seed, **sections.model_dump(exclude={"ensemble", "tune"})}
-        write_cell(path, cell, table, rows, labels, params)
+        write_cell(path, cell, table, rows, task, params)
     write_json(folder / "reports/details/sentiment.json", {})
     outputs.ensemble.mkdir(parents=True, exist_ok=True)
-    save_ensemble(outputs.ensemble / "weights.json", CELLS, Ensemble(np.array([0.25, 0.75]), None), nested=True)
-    make_predictions(rows, labels, correct).to_parquet(outputs.ensemble / "out_of_fold.parquet", index=False)
+    ensemble = Ensemble(np.array([0.25, 0.75]))
+    save_ensemble(outputs.ensemble / "weights.json", CELLS, ensemble, Decision.default(task), nested=True)
+    make_predictions(rows, task, correct).to_parquet(outputs.ensemble / "out_of_fold.parquet", index=False)
     return outputs
 
 
 def make_record(fold: int, epoch: int) -> EpochRecord:
     """Return what an epoch of a fold gave."""
-    return EpochRecord(epoch, 1 / epoch + fold, 2 / epoch, 0.1 * epoch, 0.05 * epoch, 0.003)
+    scores = {"accuracy": 0.1 * epoch, "macro_f1": 0.05 * epoch, "log_loss": 2 / epoch}
+    return EpochRecord(epoch, 1 / epoch + fold, 0.003, scores)
 
 
 def write_bundle(folder: Path, cell: str, outputs: TaskOutputs) -> None:
@@ -89,26 +93,26 @@ def write_bundle(folder: Path, cell: str, outputs: TaskOutputs) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     task, text = outputs.task, read_config(ROOT / "params.yaml").task["sentiment"].text
     vocabulary = Vocabulary((UNKNOWN, *["never", "dull", "a", "thin", "plot", "not", "good"]))
-    model = SpanClassifier(cell, SHAPE, len(vocabulary), len(task.labels)).eval()
-    save_bundle(folder, Bundle(task.name, cell, task.labels, task.label_names, text, SHAPE, vocabulary, model))
+    model = SpanClassifier(cell, SHAPE, len(vocabulary), len(task.outputs)).eval()
+    save_bundle(folder, Bundle(task.name, cell, task.kind, task.outputs, text, SHAPE, vocabulary, model))
 
 
-def make_predictions(rows: pd.DataFrame, labels: list[str], correct: int) -> pd.DataFrame:
+def make_predictions(rows: pd.DataFrame, task: Competition, correct: int) -> pd.DataFrame:
     """Return a table of out-of-fold probabilities of which the first so many are correct."""
-    truth = rows["label"].to_numpy()
-    predicted = np.where(np.arange(len(rows)) < correct, truth, (truth + 1) % len(labels))
-    probabilities: npt.NDArray[np.float64] = 0.1 + 0.5 * np.eye(len(labels))[predicted]
-    return rows[["row_id", "fold"]].join(pd.DataFrame(probabilities, columns=labels))
+    truth, size = truth_of(rows, task)[:, 0].astype(int), len(task.outputs)
+    predicted = np.where(np.arange(len(rows)) < correct, truth, (truth + 1) % size)
+    probabilities: npt.NDArray[np.float64] = 0.1 + 0.5 * np.eye(size)[predicted]
+    return rows[["row_id", "fold"]].join(predictions_table(probabilities, task))
 
 
 def write_cell(
-    folder: Path, cell: str, table: pd.DataFrame, rows: pd.DataFrame, labels: list[str], params: dict[str, Any]
+    folder: Path, cell: str, table: pd.DataFrame, rows: pd.DataFrame, task: Competition, params: dict[str, Any]
 ) -> None:
     """Write a cell's predictions and run.json."""
-    truth = rows.set_index("row_id")["label"]
+    by_id = rows.set_index("row_id")
 
     def score_of(part: pd.DataFrame) -> dict[str, float]:
-        return score(part[labels].to_numpy(), truth[part["row_id"]].to_numpy())
+        return score(task, predictions_of(part, task), truth_of(by_id.loc[part["row_id"]], task))
 
     def summary_of(fold: int) -> dict[str, Any]:
         digest = sha256_of(folder / f"fold-{fold}/weights.safetensors")

@@ -47,7 +47,7 @@ class Project:
             *sections, key = path.split(".")
             place = values
             for section in sections:
-                place = place[section]
+                place = place.setdefault(section, {})
             place[key] = value
 
         self.change_params(change)
@@ -112,8 +112,9 @@ def make_small(project: Project) -> None:
         for lesson in ("step_by_step", "unfolded", "embedding"):
             values["hello"][lesson]["epochs"] = 2
         for task in ("sentiment", "surnames"):
-            values[task]["model"] |= {"embedding": 6, "hidden": 5, "layers": 1}
-            values[task]["train"] |= {"epochs": 2, "min_steps": 1}
-            values[task]["split"] |= {"folds": 3, "run_folds": [0, 2]}
+            model, train = {"embedding": 6, "hidden": 5, "layers": 1}, {"epochs": 2, "min_steps": 1}
+            small = {"model": model, "train": train, "split": {"folds": 3, "run_folds": [0, 2]}}
+            for section, changed in small.items():
+                values[task].setdefault(section, {}).update(changed)
 
     project.change_params(shrink)

@@ -29,7 +29,7 @@ def make_corpus(rows: list[tuple[str, str]], text: TextConfig) -> tuple[Corpus, 
     """Make the corpus of texts and their groups; a row's label is its number."""
     numbers = range(len(rows))
     texts, groups = zip(*rows, strict=True)
-    columns = {"row_id": numbers, "group": groups, "text": texts, "label": numbers, "fold": [0] * len(rows)}
+    columns = {"row_id": numbers, "group": groups, "text": texts, "true:label": numbers, "fold": [0] * len(rows)}
     encoded = encode_rows([columns], text)
     vocabulary = encoded.build_vocabulary()
     return encoded.with_vocabulary(vocabulary), vocabulary
@@ -47,7 +47,7 @@ def test_batches_hold_each_row_once_with_its_own_tokens(
     for batch in iterate_batches(corpus, chosen, batch_size, generator):
         assert 0 < len(batch.tokens) <= batch_size
         for sequence, start, end, label, span in zip(
-            batch.sequence, batch.start, batch.end, batch.labels, batch.spans, strict=True
+            batch.sequence, batch.start, batch.end, batch.targets[:, 0], batch.spans, strict=True
         ):
             row = int(corpus.row_ids[span])
             assert row == int(label)
@@ -75,7 +75,7 @@ def test_a_saved_corpus_is_opened_memory_mapped_and_equal(
     corpus.save(tmp_path)
     opened = load_corpus(tmp_path)
     assert isinstance(opened.tokens, np.memmap)
-    for name in ("tokens", "offsets", "folds", "span_offsets", "starts", "ends", "labels", "row_ids"):
+    for name in ("tokens", "offsets", "folds", "span_offsets", "starts", "ends", "targets", "row_ids"):
         assert (getattr(opened, name) == getattr(corpus, name)).all()
 
 
@@ -84,15 +84,15 @@ def test_a_damaged_corpus_is_refused_with_the_files_name(
 ) -> None:
     corpus, _ = small_corpus
     corpus.save(tmp_path)
-    path = tmp_path / "labels.npy"
+    path = tmp_path / "targets.npy"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(UnrollError, match=r"labels.npy: damaged"):
+    with pytest.raises(UnrollError, match=r"targets.npy: damaged"):
         load_corpus(tmp_path)
-    np.save(path, corpus.labels[1:])
+    np.save(path, corpus.targets[1:])
     with pytest.raises(UnrollError, match="do not fit each other"):
         load_corpus(tmp_path)
     path.unlink()
-    with pytest.raises(UnrollError, match=r"labels.npy"):
+    with pytest.raises(UnrollError, match=r"targets.npy"):
         load_corpus(tmp_path)
 
 

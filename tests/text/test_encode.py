@@ -24,7 +24,8 @@ def table_of(rows: list[tuple[str, int]]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["text", "number"])
     fold = np.where(table["number"] == 0, TEST_FOLD, table["number"] % 2)
     group = table["number"].astype(str)
-    return table.assign(fold=fold, group=group, label=range(len(rows)), row_id=np.arange(len(rows)) + 10)
+    more = {"true:label": np.arange(len(rows), dtype=float)}
+    return table.assign(fold=fold, group=group, row_id=np.arange(len(rows)) + 10, **more)
 
 
 def encode(table: pd.DataFrame, text: TextConfig, context: str) -> EncodedRows:
@@ -49,7 +50,7 @@ def test_every_row_is_a_span_of_a_sequence_of_its_own_group(
         tokens = words[corpus.tokens_of(np.array([sequence]))]
         spans = corpus.spans_of(np.array([sequence]))
         inside = table.iloc[corpus.row_ids[spans] - 10]
-        assert (inside["label"] == corpus.labels[spans]).all()
+        assert (inside["true:label"] == corpus.targets[spans, 0]).all()
         assert (inside["fold"] == corpus.folds[sequence]).all()
         assert inside["group"].nunique() == 1
         for phrase, start, end in zip(inside["text"], corpus.starts[spans], corpus.ends[spans], strict=True):

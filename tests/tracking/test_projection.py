@@ -93,7 +93,7 @@ def test_every_run_is_there_with_all_that_describes_it(projected: TaskOutputs) -
         assert child.data.params["fold"] == str(fold)
         history = client.get_metric_history(child.info.run_id, "valid_accuracy")
         assert [(each.step, each.value) for each in history] == [
-            (n, make_record(fold, n).valid_accuracy) for n in EPOCHS
+            (n, make_record(fold, n).scores["accuracy"]) for n in EPOCHS
         ]
     ensemble = found["sentiment ensemble"]
     assert ensemble.data.params == {"cell": "ensemble", "weight.RNN": "0.25", "weight.GRU": "0.75", "nested": "True"}
@@ -102,7 +102,9 @@ def test_every_run_is_there_with_all_that_describes_it(projected: TaskOutputs) -
     assert ensemble.data.metrics["best_group_accuracy"] > 0
     predictions = read_predictions(cell.info.run_id)
     assert predictions is not None
-    assert list(predictions) == ["row_id", "fold", *"01234", "group", "text", "label"]
+    assert list(predictions) == [
+        "row_id", "fold", *(f"predicted:{label}" for label in range(5)), "id", "group", "text", "true:Sentiment",
+    ]  # fmt: skip
     run = find_run("sentiment", record["digest"])
     assert run is not None
     assert run.id == cell.info.run_id
@@ -310,4 +312,4 @@ def test_predictions_are_kept_letter_for_letter(projected: TaskOutputs) -> None:
     assert kept is not None
     pd.testing.assert_frame_equal(kept[list(table)], table)
     assert kept["text"].tolist() == rows["text"].tolist()
-    assert json.dumps(kept["label"].tolist()) == json.dumps(rows["label"].tolist())
+    assert json.dumps(kept["true:Sentiment"].tolist()) == json.dumps(rows["true:Sentiment"].tolist())

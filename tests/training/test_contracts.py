@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.support.definitions import load_task
+from tests.support.definitions import define, load_task
 from unroll.core.settings import Config, ModelConfig, TrainConfig
-from unroll.data.rows import TRAIN, read_rows
+from unroll.data.rows import TRAIN, TRUTH, read_rows
 from unroll.models.bundle import Bundle, load_bundle, save_bundle
 from unroll.models.inference import predict
 from unroll.models.span_classifier import CELLS, SpanClassifier
@@ -41,7 +41,7 @@ def sample_rows() -> dict[str, pd.DataFrame]:
     tables = {}
     for name in ("sentiment", "surnames"):
         task = load_task(name)
-        rows = read_rows(task, SAMPLE / task.folder, folds=2, test_share=0.0, seed=1)
+        _, rows = read_rows(task, SAMPLE / task.folder, folds=2, test_share=0.0, seed=1)
         tables[name] = rows[rows["part"] == TRAIN]
     return tables
 
@@ -58,13 +58,13 @@ def case(request: pytest.FixtureRequest, sample_rows: dict[str, pd.DataFrame], c
         text = config.task[name].text
         head = {"head": "mlp", "head_hidden": 24} if context == "hidden layer" else {}
         shape = config.task[name].model.model_copy(update={"hidden": 16, "embedding": 12, **head})
-        rows = sample_rows[name].groupby("label").head(12).sort_index().assign(fold=0)
+        rows = sample_rows[name].groupby(TRUTH + load_task(name).target.columns[0]).head(12).sort_index().assign(fold=0)
         if context == "phrase":
             text = text.model_copy(update={"context": "phrase"})
         encoded = encode_rows([rows.to_dict("list")], text)
         vocabulary = encoded.build_vocabulary()
         corpus = encoded.with_vocabulary(vocabulary)
-        classes = len(load_task(name).labels)
+        classes = len(load_task(name).outputs)
     torch.manual_seed(1)
     model = SpanClassifier(cell, shape, len(vocabulary), classes)
     return Case(corpus, vocabulary, classes, model, shape, cell, kind)
@@ -73,7 +73,7 @@ def case(request: pytest.FixtureRequest, sample_rows: dict[str, pd.DataFrame], c
 def test_shapes_logits_for_every_span(case: Case) -> None:
     for batch in iterate_batches(case.corpus, np.arange(len(case.corpus)), 8):
         assert batch.tokens.shape[0] <= 8
-        assert case.model(batch).shape == (len(batch.labels), case.classes)
+        assert case.model(batch).shape == (len(batch.targets), case.classes)
         width = case.model.recurrent.hidden_size * 2
         assert case.model.encode(batch.tokens).shape == (*batch.tokens.shape, width)
 
@@ -97,19 +97,20 @@ def test_what_stands_beside_a_sequence_in_its_batch_changes_nothing(case: Case) 
 
 def test_it_learns_eight_rows_by_heart(case: Case, plain_recipe: TrainConfig) -> None:
     chosen = np.unique(np.linspace(0, len(case.corpus) - 1, 8).astype(int))
-    labels = case.corpus.labels[case.corpus.spans_of(chosen)]
+    labels = case.corpus.targets[case.corpus.spans_of(chosen), 0]
+    task, recipe = define([str(number) for number in range(case.classes)], "accuracy"), {"epochs": 120}
     history = fit(
-        case.model, case.corpus, chosen, chosen, plain_recipe.model_copy(update={"epochs": 120}), seed=1, quiet=True
+        case.model, case.corpus, chosen, chosen, plain_recipe.model_copy(update=recipe), task, seed=1, quiet=True
     )
     found = predict(case.model, case.corpus, chosen).argmax(1)
-    assert history.best.valid_accuracy == (found == labels).mean() == 1
+    assert history.best.scores["accuracy"] == (found == labels).mean() == 1
     assert len(set(labels)) > 1, "one label alone needs no learning"
 
 
 def test_a_saved_and_loaded_model_is_equal(case: Case, config: Config, tmp_path: Path) -> None:
     text = config.task["surnames" if case.kind in ("hello", "surnames") else "sentiment"].text
     names = tuple(f"label {number}" for number in range(case.classes))
-    bundle = Bundle("task", case.cell, names, names, text, case.shape, case.vocabulary, case.model)
+    bundle = Bundle("task", case.cell, "classes", names, text, case.shape, case.vocabulary, case.model)
     save_bundle(tmp_path, bundle)
     loaded = load_bundle(tmp_path)
     everything = np.arange(len(case.corpus))
@@ -117,4 +118,4 @@ def test_a_saved_and_loaded_model_is_equal(case: Case, config: Config, tmp_path:
     texts = ["hell", "a good film", "", "ñ"]
     assert (loaded.predict(texts) == bundle.predict(texts)).all()
     assert loaded.vocabulary == case.vocabulary
-    assert (loaded.labels, loaded.text, loaded.shape) == (bundle.labels, bundle.text, bundle.shape)
+    assert (loaded.outputs, loaded.text, loaded.shape) == (bundle.outputs, bundle.text, bundle.shape)

@@ -9,6 +9,7 @@ import unroll
 from tests.support.definitions import load_task
 from unroll.core.errors import UnrollError
 from unroll.core.settings import TaskConfig, TrainConfig
+from unroll.data.rows import predictions_of
 from unroll.models.bundle import Bundle, load_bundle
 from unroll.text.corpus import TEST_FOLD, Corpus
 from unroll.text.vocabulary import Vocabulary
@@ -23,7 +24,6 @@ from unroll.training.cross_validation import (
 )
 
 TASK = load_task("sentiment")
-LABELS = list(TASK.labels)
 
 
 @pytest.fixture
@@ -63,9 +63,9 @@ def test_a_bundle_reads_a_row_kept_back_as_the_fold_did(
     data: TrainingData, task_config: TaskConfig, tmp_path: Path
 ) -> None:
     result = run(2, data, task_config, tmp_path)
-    row_ids, probabilities = result.probabilities("valid")
+    row_ids, predictions = result.predictions("valid")
     assert row_ids.tolist() == [105, 106, 107]
-    np.testing.assert_allclose(bundle_of(result).predict(["a very bad film"])[0], probabilities[0], atol=1e-6)
+    np.testing.assert_allclose(bundle_of(result).predict(["a very bad film"])[0], predictions[0], atol=1e-6)
 
 
 def test_a_finished_fold_is_not_trained_again(data: TrainingData, task_config: TaskConfig, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_language_model_reads_the_test_part_along_without_its_labels(
         config = task_config.model_copy(update={"train": recipe})
         fold = prepare_fold(Training(TASK, "GRU", 1, config, seed=1), data)
         assert [fold.train.tolist(), fold.valid.tolist(), fold.test.tolist()] == [train, [1], [2]]
-        assert (fold.corpus.labels >= 0).tolist() == [True] * 5 + [False] * 3
+        assert np.isfinite(fold.corpus.targets[:, 0]).tolist() == [True] * 5 + [False] * 3
         assert "bad" not in fold.vocabulary.tokens, "what only the test part holds is unknown"
 
 
@@ -173,15 +173,15 @@ def test_out_of_fold_tables_stack_folds_and_test_tables_average_them(
     data: TrainingData, task_config: TaskConfig, tmp_path: Path
 ) -> None:
     results = [run(fold, data, task_config, tmp_path) for fold in (0, 1, 2)]
-    table = collect_folds(results, "valid", LABELS)
+    table = collect_folds(results, "valid", TASK)
     assert table["row_id"].tolist() == list(range(100, 108))
     assert table["fold"].tolist() == [0, 0, 1, 1, 1, 2, 2, 2]
-    right = table[LABELS].to_numpy().argmax(1) == np.array([4, 4, 1, 3, 2, 0, 1, 2])
+    right = predictions_of(table, TASK).argmax(1) == np.array([4, 4, 1, 3, 2, 0, 1, 2])
     found = [result.summary()["accuracy"] for result in results]
     assert found == [right[:2].mean(), right[2:5].mean(), right[5:].mean()]
 
     for number, result in enumerate(results):
-        np.savez(result.done / "test.npz", row_ids=[9, 8], probabilities=np.full((2, 5), number / 10))
-    test = collect_folds(results, "test", LABELS)
+        np.savez(result.done / "test.npz", row_ids=[9, 8], predictions=np.full((2, 5), number / 10))
+    test = collect_folds(results, "test", TASK)
     assert test["row_id"].tolist() == [8, 9]
-    np.testing.assert_allclose(test[LABELS], 0.1)
+    np.testing.assert_allclose(predictions_of(test, TASK), 0.1)

@@ -36,7 +36,7 @@ def test_each_row_of_a_batch_belongs_to_one_process(small_corpus: tuple[Corpus, 
         shares = [shard_batch(corpus, sequences, Processes(index, count)) for index in range(count)]
         spans = [batch.spans for batch, whole, _ in shares if math.isfinite(whole.labelled)]
         assert sorted(torch.cat(spans).tolist()) == sorted(corpus.spans_of(sequences).tolist())
-        assert sum(len(batch.labels) / whole.labelled for batch, whole, _ in shares) == pytest.approx(1)
+        assert sum(len(batch.targets) / whole.labelled for batch, whole, _ in shares) == pytest.approx(1)
         assert sum(len(batch.tokens) / whole.sequences for batch, whole, _ in shares) == pytest.approx(1)
         assert {size for _, _, size in shares} == {len(corpus.spans_of(sequences))}
 
@@ -48,7 +48,7 @@ def test_shares_of_a_prediction_are_put_in_their_places(
     model = SpanClassifier("GRU", small_model, len(vocabulary), 5)
     for sequences in (np.array([2, 0, 1]), np.array([1])):
         parts = [sequences[index::2] for index in range(2)]
-        gathered = [predict(model, corpus, part) if len(part) else None for part in parts]
+        gathered = [predict(model, corpus, part) if len(part) else np.empty((0, 5)) for part in parts]
         monkeypatch.setattr(Processes, "gather", lambda self, value, gathered=gathered: gathered)
         together = predict_sharded(model, corpus, sequences, Processes(0, 2))
         np.testing.assert_allclose(together, predict(model, corpus, sequences), atol=1e-6)
@@ -126,7 +126,7 @@ def test_processes_train_what_one_trains_and_one_of_them_writes(alone: tuple[Pro
     )  # fmt: skip
     assert_close(expected, read_result(project))
     assert len(find_runs(project)) - before == 2, "the main process alone logs its folds"
-    assert done.stdout.count("out-of-fold accuracy") == 1
+    assert done.stdout.count("out of fold accuracy") == 1
     assert done.stdout.count("GRU fold 0: best epoch") == 1
 
     again = project.run("torchrun", "--standalone", "--nproc-per-node", "2", "-m", "unroll.stages.train",

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.definitions import load_task
 from unroll.core.errors import UnrollError
 from unroll.core.settings import ModelConfig, TrainConfig
 from unroll.models.inference import predict
@@ -16,6 +17,7 @@ from unroll.training.optimization import drop_words, word_drop_rates
 from unroll.training.state import EpochRecord, History
 
 TRAIN, VALID = np.array([0, 1]), np.array([2])
+TASK = load_task("sentiment")
 Small = tuple[Corpus, Vocabulary]
 
 
@@ -26,7 +28,7 @@ def train(small_corpus: Small, small_model: ModelConfig) -> Callable[..., tuple[
     def run(config: TrainConfig, cell: str = "LSTM", seed: int = 1, **more: object) -> tuple[SpanClassifier, History]:
         torch.manual_seed(seed)
         model = SpanClassifier(cell, small_model, len(vocabulary), 5)
-        history = fit(model, corpus, TRAIN, VALID, config, seed=seed, quiet=True, **more)  # type: ignore[arg-type]
+        history = fit(model, corpus, TRAIN, VALID, config, TASK, seed=seed, quiet=True, **more)  # type: ignore[arg-type]
         return model, history
 
     return run
@@ -127,7 +129,7 @@ def test_running_out_of_memory_names_the_batch_size_to_lower(
 
 def test_the_weights_kept_are_those_of_the_best_epoch(train: Train, plain_recipe: TrainConfig, tmp_path: Path) -> None:
     model, history = train(plain_recipe.model_copy(update={"epochs": 12, "lr": 0.05}))
-    accuracies = [record.valid_accuracy for record in history.epochs]
+    accuracies = [record.scores["accuracy"] for record in history.epochs]
     assert history.best_epoch == accuracies.index(max(accuracies)) + 1 < 12, (
         "the test needs a best epoch before the last"
     )

@@ -1,10 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from unroll.core.settings import ModelConfig, TrainConfig
-from unroll.data.competition import UNLABELLED
 from unroll.models.span_classifier import CELLS, SpanClassifier
 from unroll.text.batches import Batch, make_batch
 from unroll.text.corpus import Corpus
@@ -94,12 +95,12 @@ def test_all_weights_have_a_gradient_whatever_a_batch_holds(
     model = SpanClassifier(cell, small_model, len(vocabulary), 5)
     objective = Objective(model, full_recipe, torch.ones(len(vocabulary)))
     whole = make_batch(corpus, np.array([0]))
-    unlabelled = Batch(**{**vars(whole), "labels": torch.full_like(whole.labels, UNLABELLED)})
+    unlabelled = Batch(**{**vars(whole), "targets": torch.full_like(whole.targets, math.nan)})
     one_word = Batch(
         tokens=whole.tokens[:, :1], sequence=torch.tensor([0]), start=torch.tensor([0]), end=torch.tensor([1]),
-        labels=torch.tensor([3]), spans=torch.tensor([0]),
+        targets=torch.tensor([[3.0]]), spans=torch.tensor([0]),
     )  # fmt: skip
-    for batch, labelled in ((whole, len(whole.labels)), (unlabelled, 0), (one_word, 1)):
+    for batch, labelled in ((whole, len(whole.targets)), (unlabelled, 0), (one_word, 1)):
         objective.zero_grad()
         loss, loss_of_labels = objective(batch, BatchTotals(labelled, 1))
         loss.backward()
@@ -115,11 +116,34 @@ def test_labels_that_are_not_known_do_not_count(
 ) -> None:
     counts = counts_of(batch, model.tokens)
     hidden = batch.sequence != 0
-    labels = batch.labels.masked_fill(~hidden, UNLABELLED)
-    half = Batch(**{**vars(batch), "labels": labels})
+    targets = batch.targets.masked_fill(~hidden[:, None], math.nan)
+    half = Batch(**{**vars(batch), "targets": targets})
     _, found = Objective(model, full_recipe, counts)(half, BatchTotals(int(hidden.sum()), 3))
     smoothing = full_recipe.label_smoothing
-    expected = functional.cross_entropy(model(batch)[hidden], batch.labels[hidden], label_smoothing=smoothing)
+    expected = functional.cross_entropy(
+        model(batch)[hidden], batch.targets[hidden, 0].long(), label_smoothing=smoothing
+    )
     torch.testing.assert_close(found, expected.detach())
     alone, labels_alone = Objective(model, plain_recipe, counts)(half, BatchTotals(int(hidden.sum()), 3))
     assert alone.item() == labels_alone.item()
+
+
+def test_several_labels_and_numbers_have_a_loss_of_their_own_and_unknown_ones_do_not_count(
+    batch: Batch, small_model: ModelConfig, plain_recipe: TrainConfig
+) -> None:
+    counts, size = torch.ones(9), len(batch.targets)
+    truth = torch.arange(2.0 * size).reshape(size, 2) % 2
+    truth[0, 1] = math.nan
+    known, filled = truth.isfinite(), truth.nan_to_num()
+    for kind in ("multilabel", "number"):
+        model = SpanClassifier("GRU", small_model, 9, 2, kind).eval()
+        if kind == "number":
+            model.offset, model.scale = torch.tensor([0.5, 1.0]), torch.tensor([2.0, 4.0])
+        raw = model(batch)
+        if kind == "multilabel":
+            parts = functional.binary_cross_entropy_with_logits(raw, filled, reduction="none")
+        else:
+            parts = ((model.activate(raw) - filled) / model.scale) ** 2
+        objective = Objective(model, plain_recipe, counts).eval()
+        loss, _ = objective(Batch(**{**vars(batch), "targets": truth}), BatchTotals(size, 3))
+        torch.testing.assert_close(loss, parts[known].mean())

@@ -12,7 +12,7 @@ from unroll.core import paths
 from unroll.core.errors import UnrollError
 from unroll.core.files import read_json, sha256_of
 from unroll.core.settings import CellName
-from unroll.data.competition import Competition, load_competition
+from unroll.data.competition import Competition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 ENSEMBLE = "ensemble"
 LETTERS = string.ascii_uppercase
 SEED, EXAMPLES, MAX_EXAMPLE = 1, 5, 60
-SCORES = {"accuracy": "accuracy", "group_accuracy": "mean by {group}", "macro_f1": "macro-F1", "log_loss": "log loss"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ def compare(
 
     Example: unroll compare sentiment/LSTM sentiment/ensemble
     """
+    from unroll.data.rows import PREDICTED, load_task
     from unroll.evaluation.comparison import shared_rows
 
     if not 2 <= len(arguments) <= len(LETTERS):
@@ -60,11 +60,12 @@ def compare(
     by_task = {side.task: f"{side.argument} is of {side.task}" for side in sides}
     if len(by_task) > 1:
         raise UnrollError(f"compare: expected runs of one task; {', '.join(by_task.values())}")
-    task = load_competition(paths.competition(sides[0].task))
+    task = load_task(paths.competition(sides[0].task), paths.rows(sides[0].task))
     for side in sides:
-        if not set(task.labels) <= set(side.predictions.columns):
-            raise UnrollError(f"{side.argument}: its labels are not those of {task.name}: {', '.join(task.labels)}")
-    positions = shared_rows([side.predictions for side in sides], by_id=not task.is_folder_of_labels)
+        if not {PREDICTED + output for output in task.outputs} <= set(side.predictions.columns):
+            raise UnrollError(f"{side.argument}: its outputs are not those of {task.name}: {', '.join(task.outputs)}")
+    by_id = task.id is not None and not task.is_folder_of_labels
+    positions = shared_rows([side.predictions for side in sides], by_id=by_id)
     if not len(positions[0]):
         counts = ", ".join(f"{side.argument} has {len(side.predictions):,}" for side in sides)
         raise UnrollError(f"compare: no row was predicted out of fold by all of them ({counts}): other data or split")
@@ -112,18 +113,18 @@ def format_scores(task: Competition, sides: Sequence[Side], tables: Sequence["pd
     """Return a table with a column for each run: scores on the tables of shared rows, and parameters that differ."""
     import pandas as pd
 
-    from unroll.evaluation.comparison import score_predictions
+    from unroll.evaluation.comparison import score_table
 
     lines = []
     for side, table in zip(sides, tables, strict=True):
-        scores, run = score_predictions(table, task.labels), side.run
+        scores, run = score_table(table, task), side.run
         lines.append({
             "run": side.argument,
             "id": run.id[:8] if run else None,
             "started": f"{run.started:%Y-%m-%d %H:%M}" if run else None,
             "rows out of fold": f"{len(side.predictions):,}",
-            **{title.format(group=task.group_name): f"{scores[key]:.4f}" for key, title in SCORES.items()},
-            "accuracy on all its rows": f"{score_predictions(side.predictions, task.labels)['accuracy']:.4f}",
+            **{_title(name, task): f"{value:.4f}" for name, value in scores.items()},
+            f"{_title(task.metric, task)} on all its rows": f"{score_table(side.predictions, task)[task.metric]:.4f}",
         })  # fmt: skip
     params = pd.DataFrame([side.run.params if side.run else {} for side in sides])
     params = params.loc[:, params.nunique() > 1].sort_index(axis=1)
@@ -132,33 +133,37 @@ def format_scores(task: Competition, sides: Sequence[Side], tables: Sequence["pd
     return text
 
 
+def _title(score: str, task: Competition) -> str:
+    return f"mean accuracy by {task.group_name}" if score == "group_accuracy" else score.replace("_", " ")
+
+
 def describe_difference(task: Competition, letter: str, first: "pd.DataFrame", other: "pd.DataFrame") -> Iterator[str]:
     """Yield where the predictions of the first run, A, and of another one differ, and how significant that is."""
     from unroll.evaluation.comparison import find_disagreement
-    from unroll.evaluation.significance import CONFIDENCE, DRAWS
+    from unroll.evaluation.metrics import sign_of
+    from unroll.evaluation.significance import CONFIDENCE
 
-    found = find_disagreement(first, other, task.labels, examples=EXAMPLES, seed=SEED)
-    names, difference = task.label_names, found.difference
+    found = find_disagreement(first, other, task, examples=EXAMPLES, seed=SEED)
+    names, difference = task.output_names, found.difference
     if not found.rows:
         yield f"A and {letter} predict the same on every row."
         return
-    neither = found.rows - found.only_first - found.only_second
-    yield (
-        f"A and {letter} differ on {found.rows:,} of {len(first):,} rows ({found.rows / len(first):.1%}): A alone is "
-        f"correct on {found.only_first:,}, {letter} alone on {found.only_second:,}, neither on {neither:,}"
-    )
+    if difference.p_value is not None:
+        neither = found.rows - found.only_first - found.only_second
+        yield (
+            f"A and {letter} differ on {found.rows:,} of {len(first):,} rows ({found.rows / len(first):.1%}): A alone "
+            f"is correct on {found.only_first:,}, {letter} alone on {found.only_second:,}, neither on {neither:,}"
+        )
     for example in found.examples:
         text = example.text if len(example.text) <= MAX_EXAMPLE else f"{example.text[: MAX_EXAMPLE - 1]}…"
         correct = "A" if example.first == example.label else letter
         yield f"    {text!r}: A {names[example.first]}, {letter} {names[example.second]}; {correct} is correct"
-    points, low, high = (100 * share for share in (difference.accuracy, difference.low, difference.high))
     yield (
-        f"Accuracy of {letter} minus A: {points:+.2f} points, {CONFIDENCE:.0%} interval {low:+.2f} to {high:+.2f} "
-        f"({DRAWS:,} bootstrap draws of {difference.groups:,} {task.group_name}s)."
+        f"{_title(task.metric, task)} of {letter} minus A: {difference.score:+.4f}, {CONFIDENCE:.0%} interval "
+        f"{difference.low:+.4f} to {difference.high:+.4f} ({difference.draws:,} bootstrap draws of "
+        f"{difference.groups:,} {task.group_name}s)."
     )
-    yield f"McNemar's exact test, rows taken as independent: p = {difference.p_value:.2g}."
-    yield (
-        f"{letter if points > 0 else 'A'} is better on rows of this kind."
-        if difference.is_clear
-        else "No clear difference."
-    )
+    if difference.p_value is not None:
+        yield f"McNemar's exact test, rows taken as independent: p = {difference.p_value:.2g}."
+    better = letter if sign_of(task.metric) * difference.score > 0 else "A"
+    yield f"{better} is better on rows of this kind." if difference.is_clear else "No clear difference."

@@ -4,19 +4,21 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unroll.core import paths
 from unroll.core.errors import UnrollError
 from unroll.core.files import new_file
-from unroll.data.competition import Competition, load_competition
+from unroll.data.competition import CLASSES, Competition
 
 if TYPE_CHECKING:
     from unroll.data.texts import TextColumn
+    from unroll.models.decisions import Decision, Floats
     from unroll.models.ensemble import Probabilities
     from unroll.models.predictor import EnsemblePredictor, Explanation
 
@@ -44,32 +46,36 @@ def predict(
 
     Example: unroll predict surnames Nakamura "O'Brien" --top 3
     """
-    competition = load_competition(paths.competition(task))
-    if top > len(competition.labels):
-        raise UnrollError(f"--top {top}: expected at most {len(competition.labels)}, the number of labels of {task}")
+    from unroll.data.rows import load_task
+
+    competition = load_task(paths.competition(task), paths.rows(task))
+    most = len(competition.outputs) if competition.kind in CLASSES else 1
+    if top > most:
+        raise UnrollError(f"--top {top}: expected at most {most}, the number of labels of a text of {task}")
     file = find_file(texts)
     if explained and (file is not None or len(texts) > MAX_EXPLAINED or as_json or output is not None):
         raise UnrollError(f"--explain: expected up to {MAX_EXPLAINED} texts as arguments, without --json and --output")
     headings = tuple(dict.fromkeys(("name", "text", *competition.text)))
     column = read_column(headings, texts, file)
-    predictor = load_models(competition, cell)
+    predictor, decision = load_models(competition, cell)
     word = "letter" if predictor.text.tokenizer == "characters" else "word"
     if explained and max(map(len, predictor.tokenize(column.texts))) > MAX_EXPLAINED_TOKENS:
         raise UnrollError(f"--explain: found a text of more than {MAX_EXPLAINED_TOKENS} {word}s; shorten it")
-    probabilities = predictor.predict(column.texts)
+    predictions = predictor.predict(column.texts)
+    found = Predictions(competition, predictions, decision.apply(predictions, competition))
     unknown = predictor.find_unknown(column.texts)
 
     if as_json:
-        write(output, format_json(competition, column.texts, probabilities, unknown))
+        write(output, format_json(found, column.texts, unknown))
     elif file is not None or output is not None:
         from unroll.data.texts import format_csv
 
-        write(output, format_csv(table_rows(competition, column, probabilities, top)))
+        write(output, format_csv(table_rows(found, column, top)))
     else:
         from unroll.models.predictor import explain
 
         explanations = explain(predictor, column.texts) if explained else []
-        typer.echo("\n".join(text_lines(competition, column.texts, probabilities, explanations, top)))
+        typer.echo("\n".join(text_lines(found, column.texts, explanations, top)))
     if counts := Counter(chain.from_iterable(unknown)):
         where = f" in {sum(map(bool, unknown)):,} of {len(unknown):,} texts" if file is not None else ""
         examples = ", ".join([*(shown(token) for token, _ in counts.most_common(5)), *["…"][: len(counts) > 5]])
@@ -121,14 +127,15 @@ def read_column(headings: Sequence[str], arguments: Sequence[str], file: str | N
     return TextColumn("text", list(arguments))
 
 
-def load_models(task: Competition, cell: str | None) -> "EnsemblePredictor":
-    """Load the models of the last `dvc repro`: one cell's, or all that have a weight in the ensemble.
+def load_models(task: Competition, cell: str | None) -> "tuple[EnsemblePredictor, Decision]":
+    """Load the models of the last `dvc repro`, one cell's or all that have a weight in the ensemble, and the decision.
 
     Raises:
         UnrollError: they are missing or damaged.
     """
     import torch
 
+    from unroll.models.decisions import Decision
     from unroll.models.ensemble import load_ensemble
     from unroll.models.predictor import load_predictor
     from unroll.models.span_classifier import CELLS
@@ -137,14 +144,14 @@ def load_models(task: Competition, cell: str | None) -> "EnsemblePredictor":
     found = {name: folders for name in CELLS if (folders := sorted(paths.model(task.name, name).glob("fold-*")))}
     if not found:
         raise UnrollError(f"{paths.models(task.name)}: no trained models; `dvc repro` trains them")
-    weights, calibration = {str(cell): 1.0}, None
+    weights, calibration, decision = {str(cell): 1.0}, None, Decision.default(task)
     if cell is None:
-        weights, calibration = load_ensemble(paths.ensemble(task.name) / "weights.json", len(task.labels))
+        weights, calibration, decision = load_ensemble(paths.ensemble(task.name) / "weights.json", task)
     for name in weights:
         if name not in found:
             use = f"use --cell {' or '.join(found)}"
             raise UnrollError(f"{paths.model(task.name, name)}: no trained model; `dvc repro` trains it, or {use}")
-    return load_predictor({name: found[name] for name in weights}, weights, task.labels, calibration)
+    return load_predictor({name: found[name] for name in weights}, weights, task.outputs, calibration), decision
 
 
 def write(output: Path | None, text: str) -> None:
@@ -163,50 +170,70 @@ def write(output: Path | None, text: str) -> None:
         raise UnrollError(f"--output {output}: cannot be written ({error.strerror}); give another file") from None
 
 
-def rank(probabilities: "Probabilities", top: int) -> list[list[int]]:
-    """Return the classes of the highest probabilities, (R, top); of equal ones the first."""
-    ranked: list[list[int]] = (-probabilities).argsort(axis=1, kind="stable")[:, :top].tolist()
-    return ranked
+@dataclass(frozen=True)
+class Predictions:
+    """What a task's models predict for R texts: the outputs, (R, P), and what is decided from them, (R, K)."""
+
+    task: Competition
+    outputs: "Probabilities"
+    decided: "Floats"
+
+    def rank(self, row: int, top: int) -> list[int]:
+        """Return the outputs of a text to show: classes with the decided one first, decided labels, all numbers."""
+        if self.task.kind in CLASSES:
+            first = int(self.decided[row, 0])
+            others = (-self.outputs[row]).argsort(kind="stable").tolist()
+            return [first, *(number for number in others if number != first)][:top]
+        size = len(self.task.outputs)
+        return [number for number in range(size) if self.task.kind == "number" or self.decided[row, number]]
 
 
-def format_json(
-    task: Competition, texts: Sequence[str], probabilities: "Probabilities", unknown: Sequence[Sequence[str]]
-) -> str:
+def format_json(found: Predictions, texts: Sequence[str], unknown: Sequence[Sequence[str]]) -> str:
     """Return a list with an object a text."""
-    rows = zip(texts, probabilities.tolist(), rank(probabilities, 1), unknown, strict=True)
-    predictions = [
-        {
-            "text": text, "label": task.labels[best], "name": task.label_names[best], "probability": row[best],
-            "probabilities": dict(zip(task.labels, row, strict=True)), "unknown": tokens,
-        }
-        for text, row, [best], tokens in rows
-    ]  # fmt: skip
-    return json.dumps(predictions, indent=2, ensure_ascii=False) + "\n"
+    task, content = found.task, []
+    for row, (text, tokens) in enumerate(zip(texts, unknown, strict=True)):
+        named, chosen = dict(zip(task.outputs, found.outputs[row].tolist(), strict=True)), found.rank(row, 1)
+        each: dict[str, Any] = {"text": text}
+        if task.kind == "number":
+            each |= {"values": named}
+        elif task.kind in CLASSES:
+            label = task.outputs[chosen[0]]
+            each |= {"label": label, "name": task.output_names[chosen[0]], "probability": named[label]}
+            each |= {"probabilities": named}
+        else:
+            each |= {"labels": [task.outputs[number] for number in chosen], "probabilities": named}
+        content.append({**each, "unknown": tokens})
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def table_rows(
-    task: Competition, column: "TextColumn", probabilities: "Probabilities", top: int
-) -> Iterator[list[str]]:
-    """Yield the header and a row a text: the text, then `top` labels with their probabilities."""
-    label = task.label_column.lower()
+def table_rows(found: Predictions, column: "TextColumn", top: int) -> Iterator[list[str]]:
+    """Yield the header and a row a text: the text, then `top` labels with their probabilities, or all outputs."""
+    task = found.task
+    if task.kind not in CLASSES:
+        yield [column.heading, *task.outputs]
+        for text, row in zip(column.texts, found.outputs.tolist(), strict=True):
+            yield [text, *(f"{value:.6f}" for value in row)]
+        return
+    label = task.target.columns[0].lower()
     more = [f"{name}_{place}" for place in range(2, top + 1) for name in (label, "probability")]
     yield [column.heading, label, "probability", *more]
-    for text, row, best in zip(column.texts, probabilities.tolist(), rank(probabilities, top), strict=True):
-        yield [text, *chain.from_iterable((task.labels[number], f"{row[number]:.6f}") for number in best)]
+    for row, text in enumerate(column.texts):
+        shown = ((task.outputs[number], f"{found.outputs[row, number]:.6f}") for number in found.rank(row, top))
+        yield [text, *chain.from_iterable(shown)]
 
 
 def text_lines(
-    task: Competition, texts: Sequence[str], probabilities: "Probabilities", explanations: Sequence["Explanation"],
-    top: int,
-) -> Iterator[str]:  # fmt: skip
+    found: Predictions, texts: Sequence[str], explanations: Sequence["Explanation"], top: int
+) -> Iterator[str]:
     """Yield a line a text, with its explanation below."""
+    names = found.task.output_names
     text_width = min(max(len(shown(text)) for text in texts), TEXT_WIDTH)
-    name_width = max(map(len, task.label_names)) if len(texts) > 1 or top > 1 else 0
-    for number, (text, best) in enumerate(zip(texts, rank(probabilities, top), strict=True)):
-        labels = [f"{task.label_names[label]:<{name_width}} {probabilities[number, label]:.4f}" for label in best]
-        yield f"{shown(text):<{text_width}}  {'  '.join(labels)}"
+    name_width = max(map(len, names)) if len(texts) > 1 or top > 1 else 0
+    for row, text in enumerate(texts):
+        labels = [f"{names[number]:<{name_width}} {found.outputs[row, number]:.4f}" for number in found.rank(row, top)]
+        yield f"{shown(text):<{text_width}}  {'  '.join(labels) or 'none'}"
         if explanations:
-            yield from explanation_lines(task, explanations[number])
+            yield from explanation_lines(found.task, explanations[row])
             yield ""
 
 
@@ -216,12 +243,12 @@ def explanation_lines(task: Competition, explanation: "Explanation") -> Iterator
     changes = (explanation.probability - explanation.without).tolist()  # (T,)
     largest = max([*map(abs, changes), 1e-4])  # what prints as 0.0000 draws no bar
     width = max(map(len, tokens), default=0)
-    yield f"  {'':<{width}}  change of {task.label_names[explanation.predicted]} by this token; prediction up to here"
+    yield f"  {'':<{width}}  change of {task.output_names[explanation.predicted]} by this token; prediction up to here"
     for token, change, row in zip(tokens, changes, explanation.after, strict=True):
         best, bar = int(row.argmax()), ("-" if change < 0 else "+") * round(BAR_WIDTH * abs(change) / largest)
         left, right = (bar, "") if change < 0 else ("", bar)
         drawn = f"{left:>{BAR_WIDTH}}|{right:<{BAR_WIDTH}}"
-        yield f"  {token:<{width}}  {change:+z.4f}  {drawn}  {task.label_names[best]} {row[best]:.4f}"
+        yield f"  {token:<{width}}  {change:+z.4f}  {drawn}  {task.output_names[best]} {row[best]:.4f}"
 
 
 def shown(text: str) -> str:

@@ -70,6 +70,7 @@ def leaderboard(
 
     Example: unroll leaderboard --top 20
     """
+    from unroll.evaluation.metrics import sign_of
     from unroll.kaggle import competitions
     from unroll.kaggle.client import connect
     from unroll.kaggle.ledger import read_ledger
@@ -78,11 +79,12 @@ def leaderboard(
     if competition.competition is None:
         raise UnrollError(f"task {competition.name}: belongs to no Kaggle competition, so it has no leaderboard")
     scored = [entry for entry in read_ledger(paths.LEDGER) if entry.task == competition.name and entry.public_score]
-    best = max(scored, key=lambda entry: float(entry.public_score), default=None)
+    sign = sign_of(competition.metric)
+    best = max(scored, key=lambda entry: sign * float(entry.public_score), default=None)
     score = float(best.public_score) if best is not None else None
 
     def enough(entries: list["LeaderboardEntry"]) -> bool:
-        return len(entries) >= top and (score is None or entries[-1].score < score)
+        return len(entries) >= top and (score is None or sign * entries[-1].score < sign * score)
 
     entries = competitions.leaderboard(connect(), competition.competition, enough)
     for number, entry in enumerate(entries[:top], start=1):
@@ -90,8 +92,8 @@ def leaderboard(
     if best is None or score is None:
         typer.echo("this project has no score yet; `unroll submit` makes a submission")
         return
-    rank = 1 + sum(entry.score > score for entry in entries)
-    below = f"{entries[0].score - score:.5f} below the first" if rank > 1 else "at the top"
+    rank = 1 + sum(sign * entry.score > sign * score for entry in entries)
+    below = f"{abs(entries[0].score - score):.5f} from the first" if rank > 1 else "at the top"
     typer.echo(f"{rank:>5}  {score:<9.5f} this project's best ({best.message}), {below}")
 
 

@@ -13,25 +13,29 @@ import typer
 from unroll.core import paths
 from unroll.core.errors import UnrollError, warn
 from unroll.core.files import describe_files, read_json, sha256_of, sha256_of_file
-from unroll.data.competition import Competition, load_competition
+from unroll.data.competition import Competition
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from unroll.kaggle.ledger import Entry
 
 LONGEST_MESSAGE = 200  # characters
+MOST_VALUES = 20  # of a column of predictions whose shares are shown
 
 
 def submit(
     task: Annotated[str, typer.Argument(help="The task whose submission to send.")],
     message: Annotated[str, typer.Option("--message", "-m", help="The description that Kaggle shows.")],
     yes: Annotated[bool, typer.Option("--yes", help="Send without confirmation.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Send a file that was submitted before.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Send a constant file, or one submitted before.")] = False,
     wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the score.")] = 600,
 ) -> None:
     """Check the submission, confirm, upload it once and wait for its score.
 
     Example: unroll submit sentiment -m "wider GRU"
     """
+    from unroll.data.rows import load_task
     from unroll.kaggle.client import connect, user_name
     from unroll.kaggle.competitions import left_today, list_submissions
     from unroll.kaggle.ledger import FAILED, has_mark, read_ledger
@@ -40,10 +44,10 @@ def submit(
 
     if len(message) > LONGEST_MESSAGE or not message.isprintable():
         raise UnrollError(f"--message: expected one line of at most {LONGEST_MESSAGE} characters, found {message!r:.9}")
-    competition, file = load_competition(paths.competition(task)), paths.submission(task)
+    competition, file = load_task(paths.competition(task), paths.rows(task)), paths.submission(task)
     with submission_lock():
         open_store(Path.cwd())
-        draft, shown = preflight(competition, message)
+        draft, shown = preflight(competition, message, force=force)
         known = [entry for entry in read_ledger(paths.LEDGER) if entry.file_sha256 == draft.file_sha256]
         if not force and any(entry.task == task and entry.status != FAILED for entry in known):
             raise UnrollError(
@@ -95,7 +99,7 @@ def submission_lock() -> Iterator[None]:
         raise UnrollError("another `unroll submit` or `unroll scores` is running here; wait until it ends") from None
 
 
-def preflight(task: Competition, message: str) -> tuple["Entry", dict[str, str]]:
+def preflight(task: Competition, message: str, *, force: bool) -> tuple["Entry", dict[str, str]]:
     """Check that a submission is valid and was made by the current models from the competition's files.
 
     Returns:
@@ -104,14 +108,15 @@ def preflight(task: Competition, message: str) -> tuple["Entry", dict[str, str]]
     Raises:
         UnrollError: it is not.
     """
-    from unroll.data.rows import read_sample_submission
-    from unroll.data.submission import check_submission
+    import pandas as pd
+
+    from unroll.data.rows import TEST
+    from unroll.data.submission import check_submission, read_sample
     from unroll.kaggle.downloads import SOURCE_RECORD
     from unroll.kaggle.ledger import Entry
     from unroll.tracking.runs import find_run, workspace_tags
 
-    if task.competition is None:
-        raise UnrollError(f"task {task.name}: belongs to no Kaggle competition, so there is nothing to submit to")
+    slug = _slug_of(task)
     file, info = paths.submission(task.name), read_json(paths.submission_record(task.name))
     if not file.is_file() or sha256_of_file(file) != info["sha256"]:
         raise UnrollError(f"{file}: is not the file that the pipeline wrote; `dvc repro` writes it again")
@@ -120,7 +125,11 @@ def preflight(task: Competition, message: str) -> tuple["Entry", dict[str, str]]
     scores = read_json(paths.details(task.name))
     if scores.get("ensemble_sha256") != info["ensemble"]:
         raise UnrollError(f"{paths.details(task.name)}: the scores of other models; `dvc repro` writes them again")
-    labels = check_submission(task, file, read_sample_submission(task, paths.raw(task.name)))
+    rows = pd.read_parquet(paths.rows(task.name), columns=["id", "part"])
+    sample = read_sample(task, paths.raw(task.name), rows.loc[rows["part"] == TEST, "id"])
+    predicted = check_submission(task, file, sample)
+    if (predicted.nunique() <= 1).all() and not force:
+        raise UnrollError(f"{file}: every row has the same prediction, {predicted.iloc[0].tolist()}; --force sends it")
     source = read_json(paths.raw(task.name) / SOURCE_RECORD)
     is_sample = source["files"] == describe_files(paths.SAMPLE / task.folder, but=SOURCE_RECORD)
     if is_sample and not source["origin"].startswith("https://"):
@@ -131,7 +140,7 @@ def preflight(task: Competition, message: str) -> tuple["Entry", dict[str, str]]
     run = find_run(task.name, info["ensemble"])
     run_id, tags = (run.id, run.tags) if run else ("", workspace_tags())
     draft = Entry(
-        task=task.name, competition=task.competition, out_of_fold=f"{scores['ensemble']:.6f}", message=message,
+        task=task.name, competition=slug, out_of_fold=f"{scores['ensemble']:.6f}", message=message,
         file_sha256=str(info["sha256"]), ensemble_sha256=str(info["ensemble"]), rows=str(info["rows"]),
         mlflow_run=run_id, dvc_lock_sha256=sha256_of_file(paths.DVC_LOCK) if paths.DVC_LOCK.is_file() else "",
         **{name: tags.get(name, "") for name in ("git_commit", "git_dirty", "dvc_experiment")},
@@ -141,11 +150,42 @@ def preflight(task: Competition, message: str) -> tuple["Entry", dict[str, str]]
     commit = (draft.git_commit[:12] or "no commit") + (" with changes" if draft.git_dirty == "yes" else "")
     return draft, {
         "file": f"{file}: {info['rows']:,} rows{known}; sha256 {draft.file_sha256[:12]}",
-        "predictions": ", ".join(f"{label}: {(labels == label).mean():.1%}" for label in task.labels),
+        "predictions": _summarise(predicted),
         "made by": f"ensemble of {weights}; {task.metric} {scores['ensemble']:.4f} out of fold",
         "from": f"git {commit}, MLflow run {run_id or 'none found'}",
         "message": message,
     }
+
+
+def _slug_of(task: Competition) -> str:
+    """Return the name of the competition on Kaggle.
+
+    Raises:
+        UnrollError: there is none, or it takes no file.
+    """
+    if task.competition is None:
+        raise UnrollError(f"task {task.name}: belongs to no Kaggle competition, so there is nothing to submit to")
+    if not task.upload:
+        definition = paths.competition(task.name)
+        raise UnrollError(
+            f"task {task.name}: {definition} says upload: false: the competition takes no file, but a notebook that "
+            "makes one; put the models and the code into a Kaggle dataset, and run them in a notebook there"
+        )
+    return task.competition
+
+
+def _summarise(predicted: "pd.DataFrame") -> str:
+    """Describe columns of predictions: the share of each of a few values, or the range of many."""
+    parts = []
+    for name, values in predicted.items():
+        if values.nunique() > MOST_VALUES:
+            numbers = values.astype(float)
+            parts.append(f"{name} from {numbers.min():.4g} to {numbers.max():.4g}, mean {numbers.mean():.4g}")
+        else:
+            parts += [
+                f"{value}: {share:.1%}" for value, share in values.value_counts(normalize=True).sort_index().items()
+            ]
+    return ", ".join(parts)
 
 
 def log_scores(entry: "Entry") -> "Entry":

@@ -8,7 +8,6 @@ import typer
 from unroll.core import paths
 from unroll.core.errors import UnrollError
 from unroll.core.params import read_config
-from unroll.data.competition import load_competition
 
 
 def track(task: Annotated[str | None, typer.Argument(help="Only this task's.")] = None) -> None:
@@ -29,11 +28,13 @@ def open_tracked(*task_names: str) -> dict[str, list[str] | None]:
     Raises:
         UnrollError: an output is damaged, or the store fails.
     """
+    from unroll.data.rows import load_task
     from unroll.stages.evaluate import find_outputs
     from unroll.tracking.projection import project_task
     from unroll.tracking.store import open_store
 
     config = read_config(paths.PARAMS)
     open_store(Path.cwd())
-    outputs = {name: find_outputs(config, load_competition(paths.competition(name))) for name in task_names}
+    tasks = [load_task(paths.competition(name), paths.rows(name)) for name in task_names]
+    outputs = {task.name: find_outputs(config, task) for task in tasks}
     return {name: None if found is None else project_task(found) for name, found in outputs.items()}

@@ -71,6 +71,6 @@ def tune(
 def make_experiment(task: str, values: dict[str, Any]) -> tuple[str, list[str]]:
     """Return the name of a DVC experiment with these settings and its command, which leaves the workspace alone."""
     name = f"tuned-{task}-{sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]}"
-    settings = [("-S", f"{task}.{path}={json.dumps(value)}") for path, value in sorted(values.items())]
+    settings = [("-S", f"++{task}.{path}={json.dumps(value)}") for path, value in sorted(values.items())]
     command = ["dvc", "exp", "run", "--temp", "--force", "--name", name]
     return name, [*command, *(part for pair in settings for part in pair), f"evaluate@{task}", f"submission@{task}"]

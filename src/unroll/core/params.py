@@ -14,7 +14,9 @@ from ruamel.yaml.error import YAMLError
 
 from unroll.core.errors import UnrollError
 from unroll.core.files import new_file
-from unroll.core.settings import Config, TaskConfig
+from unroll.core.settings import Config
+
+LEVELS = 3  # of a task's settings: sections, their keys, and the settings that tune.space names
 
 
 def read_config(path: Path) -> Config:
@@ -36,29 +38,32 @@ def read_config(path: Path) -> Config:
 
 
 def parse_config(values: dict[str, Any], origin: str = "params.yaml") -> Config:
-    """Check the mapping that params.yaml holds; a section of a task that `tasks` does not list is checked too.
+    """Check the mapping that params.yaml holds, and merge each task's section with the defaults.
+
+    A section of a task that `tasks` does not list is checked too.
 
     Raises:
         UnrollError: see read_config.
     """
-    sections = {key: value for key, value in values.items() if _is_task_section(key, value)}
-    tasks = values.get("tasks")
-    for name in tasks if isinstance(tasks, list) else ():
-        if isinstance(name, str) and name not in sections:
-            raise UnrollError(f"{origin}: tasks: {name!r} has no section in the file; add `{name}:`")
+    sections = {
+        key: value for key, value in values.items() if key not in Config.model_fields and isinstance(value, dict)
+    }
     rest = {key: value for key, value in values.items() if key not in sections}
+    tasks, defaults = values.get("tasks"), values.get("defaults")
+    named = [name for name in tasks if isinstance(name, str)] if isinstance(tasks, list) else []
+    merged = {name: merge(defaults, sections.get(name, {})) for name in dict.fromkeys([*named, *sections])}
     try:
-        return Config.model_validate({**rest, "task": sections})
+        Config.model_validate({**rest, "task": {}})  # the defaults are in every task, so their faults come first
+        return Config.model_validate({**rest, "task": merged})
     except ValidationError as error:
         raise UnrollError(explain_errors(error.errors(), origin)) from None
 
 
-def _is_task_section(key: str, value: object) -> bool:
-    return (
-        key not in Config.model_fields
-        and isinstance(value, dict)
-        and not TaskConfig.model_fields.keys().isdisjoint(value)
-    )
+def merge(defaults: Any, values: Any, levels: int = LEVELS) -> Any:
+    """Return mappings merged key by key so many levels down; any other value replaces the default."""
+    if not isinstance(defaults, dict) or not isinstance(values, dict) or not levels:
+        return values
+    return {**defaults, **{key: merge(defaults.get(key), value, levels - 1) for key, value in values.items()}}
 
 
 def explain_errors(errors: Iterable[ErrorDetails], origin: str) -> str:

@@ -25,6 +25,7 @@ def _of_task(template: str) -> Callable[[str], Path]:
 
 competition = _of_task("competitions/{}.yaml")  # a task's definition
 raw = _of_task("data/raw/{}")  # raw files as served
+settings = _of_task("data/settings/{}.json")  # its sections of params.yaml, merged with the defaults
 rows = _of_task("data/rows/{}.parquet")
 corpus = _of_task("data/corpus/{}")  # vocabulary and ragged arrays
 models = _of_task("models/{}")  # a folder a cell

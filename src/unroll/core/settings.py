@@ -77,6 +77,8 @@ class TextConfig(Section):
     context: Literal["phrase", "sentence"]
     min_count: Positive
     max_size: Positive | None
+    max_tokens: Positive | None
+    truncate: Literal["head", "tail", "both"]
     vectors: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
 
     @model_validator(mode="after")
@@ -156,8 +158,8 @@ class Space(Section):
         is_range = all(isinstance(end, int | float) for end in ends) and self.low < self.high
         if (ends == (None, None)) != (self.choices is not None) or (self.choices is None and not is_range):
             raise ValueError(f"found {ends}, expected choices, or numbers low < high")
-        if self.log and not self.low > 0:
-            raise ValueError(f"found low {self.low}, expected a number above 0 with log: true")
+        if self.log and (self.choices is not None or self.low <= 0):
+            raise ValueError(f"log: found true with {self.choices or self.low}, expected a range with low above 0")
         return self
 
 
@@ -235,7 +237,7 @@ class HelloConfig(Section):
 
 
 class Config(Section):
-    """All of params.yaml. Each task listed in `tasks` has a section of its name, which is in `task` here."""
+    """All of params.yaml. `task` has the settings of each task: the defaults, and what its own section changes."""
 
     seed: Seed
     profile: Annotated[str, Field(min_length=1)]
@@ -243,4 +245,5 @@ class Config(Section):
     tasks: Annotated[tuple[str, ...], NonEmpty, Distinct]
     cells: Annotated[tuple[CellName, ...], NonEmpty, Distinct]
     hello: HelloConfig
+    defaults: TaskConfig
     task: dict[str, TaskConfig]

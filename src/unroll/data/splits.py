@@ -10,7 +10,7 @@ from unroll.core.errors import UnrollError
 
 
 def assign_folds(
-    labels: npt.NDArray[np.int64], groups: npt.NDArray[Any], folds: int, seed: int
+    labels: npt.NDArray[np.int64], groups: npt.NDArray[Any], folds: int, seed: int, *, key: str = "split.folds"
 ) -> npt.NDArray[np.int64]:
     """Assign every row a fold, so that no group crosses folds and labels are spread as evenly as groups allow.
 
@@ -19,6 +19,7 @@ def assign_folds(
         groups: group of each row, any values that sort, (N,); their order and the seed decide the folds.
         folds: number of folds, at least 2.
         seed: of the shuffle of the groups.
+        key: the setting that says how many folds, for the message.
 
     Returns:
         Fold numbers from 0 to folds - 1, (N,).
@@ -28,7 +29,7 @@ def assign_folds(
     """
     found = len(np.unique(groups))
     if found < folds:
-        raise UnrollError(f"split.folds: {folds} folds need at least as many groups, found {found}")
+        raise UnrollError(f"{key}: {folds} parts need at least as many groups, found {found}; set it in params.yaml")
     # Labels of fewer rows than folds cannot be spread: they count as the most frequent label.
     counts = np.bincount(labels)
     spread = np.where(counts[labels] < folds, counts.argmax(), labels)
@@ -52,4 +53,4 @@ def choose_test_rows(
     # With twenty slices a share is met within a fortieth; a share such as 1/3 or 1/10 is one slice.
     slices = round(1 / share) if round(1 / share) * share == 1 else 20
     taken = min(max(1, round(share * slices)), slices - 1)
-    return assign_folds(labels, groups, slices, seed) < taken
+    return assign_folds(labels, groups, slices, seed, key="split.test_share") < taken

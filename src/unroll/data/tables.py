@@ -1,45 +1,70 @@
-"""Text files as tables and lines: .csv (commas, double quotes), .tsv (tabs, no quoting) and lines; plain or zipped."""
+"""Text files as tables and lines: .csv, .tsv (tabs, no quoting), .jsonl and lines; plain, zipped or gzipped."""
 
+import codecs
 import csv
+import gzip
 import io
+import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Annotated, Any, Literal, cast
 
 import pyarrow as pa
 from pyarrow import compute
+from pydantic import AfterValidator, Field
 
 from unroll.core.errors import UnrollError
 from unroll.core.files import check_archive
+from unroll.core.settings import Section
 
 CHUNK = 1 << 16  # rows that are held as Python's strings
 LFS_POINTER = "version https://git-lfs"
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+ZIP_ERRORS = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 csv.field_size_limit((1 << 31) - 1)
+
+
+def _check_encoding(name: str) -> str:
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        raise ValueError(f"found {name!r}, expected an encoding such as utf-8 or latin-1") from None
+
+
+class CsvOptions(Section):
+    """How tables are written: the separator (by default a comma, in .tsv files a tab), and what quotes a quote."""
+
+    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    escape: Literal["\\"] | None = None  # besides a doubled quote
+    encoding: Annotated[str, AfterValidator(_check_encoding)] = "utf-8"
+
+
+USUAL = CsvOptions()
 
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file of UTF-8 text. Its methods raise an UnrollError that names the file and the line of a fault.
+    """A file of text. Its methods raise an UnrollError that names the file and the line of a fault.
 
     Attributes:
         path: the file, or the zip archive that contains it; its name in messages.
         name: file name, whose suffix gives the format.
         content: the bytes, where they have been read already.
+        options: how tables are written.
     """
 
     path: Path
     name: str
     content: bytes | None = None
+    options: CsvOptions = USUAL
 
     @property
-    def is_tsv(self) -> bool:
-        """Return whether columns are separated by tabs and nothing is quoted."""
-        return self.name.lower().endswith(".tsv")
+    def separator(self) -> str:
+        """Return what separates columns."""
+        return self.options.separator or ("\t" if self.name.lower().endswith(".tsv") else ",")
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -58,10 +83,10 @@ class TextFile:
                     with archive.open(found) as stream:
                         yield stream
             else:
-                with self.path.open("rb") as stream:
-                    yield stream
+                with gzip.open(self.path) if self.path.suffix == ".gz" else self.path.open("rb") as stream:
+                    yield cast("IO[bytes]", stream)
         except ZIP_ERRORS as error:
-            raise UnrollError(f"{self.path}: not a whole zip archive ({error}); download it again") from None
+            raise UnrollError(f"{self.path}: not a whole archive ({error}); download it again") from None
         except OSError as error:
             raise UnrollError(f"{self.path}: cannot be read ({error.strerror or error})") from None
 
@@ -69,12 +94,13 @@ class TextFile:
         """Yield the lines with their ends: a line feed, a carriage return, or both."""
         is_blank = True
         with self.open() as stream:
-            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+            encoding = "utf-8-sig" if self.options.encoding == "utf-8" else self.options.encoding
+            text = io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline="")
             for number, line in enumerate(text, start=1):
                 if number == 1 and line.startswith(LFS_POINTER):
                     raise UnrollError(f"{self.path}: is a Git LFS pointer, not the file itself; run `git lfs pull`")
                 if not line.isascii() and (wrong := next((c for c in line if "\udc80" <= c <= "\udcff"), None)):
-                    found = f"byte {ord(wrong) - 0xDC00:#04x} is not UTF-8"
+                    found = f"byte {ord(wrong) - 0xDC00:#04x} is not {self.options.encoding.upper()}"
                     raise UnrollError(f"{self.path}: line {number}: {found}; save the file as UTF-8")
                 if "\0" in line:
                     raise UnrollError(f"{self.path}: line {number}: found a NUL byte, expected text in UTF-8")
@@ -92,30 +118,59 @@ class TextFile:
 
         An empty line is an empty text in a table of one column, and skipped in others.
         """
-        options: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if self.is_tsv else {"strict": True}
+        if self.name.lower().endswith(".jsonl"):
+            yield from self._objects()
+            return
+        options: dict[str, Any] = {"delimiter": self.separator, "escapechar": self.options.escape, "strict": True}
+        if self.separator == "\t":
+            options["quoting"] = csv.QUOTE_NONE
         reader, line, width = csv.reader(self.lines(), **options), 1, 0
         try:
             for fields in reader:
-                fields = fields or [""]
-                if not width and fields == [""]:
+                if not width and fields in ([], [""]):
                     raise UnrollError(f"{self.path}: line 1: found an empty line, expected the names of the columns")
                 width = width or len(fields)
-                if len(fields) != width and fields != [""]:
+                if not fields and width == 1:
+                    fields = [""]
+                if fields and len(fields) != width:
                     found = f"expected {width} fields, as in line 1, found {len(fields)}"
                     raise UnrollError(f"{self.path}: line {line}: {found}")
-                if len(fields) == width:
+                if fields:
                     yield line, fields
                 line = reader.line_num + 1
         except csv.Error as error:
             reason = "a quoted field has no closing quote" if "unexpected end" in str(error) else str(error)
             raise UnrollError(f"{self.path}: line {line}: {reason}") from None
 
+    def _objects(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the keys of the first object, and the values of each one; null, or a missing key, is an empty text."""
+        header: list[str] = []
+        for number, line in enumerate(self.lines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                content = json.loads(line)
+                if not isinstance(content, dict) or not content:
+                    raise ValueError(f"found {line.strip()[:40]!r}")
+            except ValueError as error:
+                raise UnrollError(f"{self.path}: line {number}: expected a JSON object; {error}") from None
+            if not header:
+                header = list(content)
+                yield number, header
+            values = [content.get(name) for name in header]
+            yield (
+                number,
+                ["" if value is None else value if isinstance(value, str) else json.dumps(value) for value in values],
+            )
+
     def read_header(self) -> list[str]:
         """Return the names of the columns."""
         _, names = next(self.rows())
-        if len(names) == 1 and any(other in names[0] for other in (",;|" if self.is_tsv else ";|\t\n")):
-            wanted, found = "tabs" if self.is_tsv else "commas", f"found one column {names[0][:60]!r}"
-            raise UnrollError(f"{self.path}: line 1: {found}, expected {wanted} between columns")
+        others = [each for each in ";|\t,\n" if each != self.separator and each in names[0]]
+        if len(names) == 1 and others:
+            wanted = {",": "commas", "\t": "tabs"}.get(self.separator, repr(self.separator))
+            found = f"found one column {names[0][:60]!r}, expected {wanted} between columns"
+            raise UnrollError(f"{self.path}: line 1: {found}")
         return names
 
     def read_columns(self, columns: Sequence[str]) -> pa.Table:
@@ -149,18 +204,28 @@ class TextFile:
 
 
 def served_names(name: str) -> tuple[str, ...]:
-    """Return the names under which a file may be served: its own, or that of a zip archive with it inside."""
-    return name, f"{name}.zip", f"{Path(name).stem}.zip"
+    """Return the names under which a file may be served: its own, or that of an archive with it inside."""
+    return name, f"{name}.zip", f"{Path(name).stem}.zip", f"{name}.gz"
 
 
-def find_text_file(folder: Path, name: str) -> TextFile:
-    """Return a file of a folder, plain or zipped.
+def find_text_file(folder: Path, name: str, options: CsvOptions = USUAL) -> TextFile:
+    """Return a file of a folder: plain, in an archive of its own, or in any zip archive of the folder.
 
     Raises:
         UnrollError: there is none.
     """
     parent, name = (folder / name).parent, Path(name).name
-    for served in served_names(name):
-        if (parent / served).is_file():
-            return TextFile(parent / served, name)
-    raise UnrollError(f"{parent / name}: no such file, and no {name}.zip beside it")
+    own = [parent / served for served in served_names(name)]
+    others = (path for path in sorted(folder.glob("*.zip")) if _has_member(path, name))
+    found = next((path for path in [*own, *others] if path.is_file()), None)
+    if found is None:
+        raise UnrollError(f"{parent / name}: no such file, and no {name}.zip beside it")
+    return TextFile(found, name, options=options)
+
+
+def _has_member(path: Path, name: str) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(PurePosixPath(member).name == name for member in archive.namelist())
+    except ZIP_ERRORS:
+        return False

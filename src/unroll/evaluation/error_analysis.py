@@ -10,26 +10,31 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from unroll.data.competition import Competition
+from unroll.data.rows import predictions_of, truth_of
+from unroll.evaluation.comparison import decide_table
 from unroll.evaluation.significance import Kinds
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+LONGEST_TEXT = 300  # characters that are shown
 TURNS = ("neither", "negation", "contrast", "both")
 NEGATIONS = {"not", "n't", "never", "no", "nothing", "nor", "neither", "none", "nobody", "without", "hardly", "barely",
              "cannot"}  # fmt: skip
 CONTRASTS = {"but", "however", "although", "though", "yet", "despite", "while", "still"}
 
 
-def add_outcomes(predictions: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
-    """Add the outcome of each row to a table of predictions, as in `unroll.evaluation.comparison`, of these labels.
+def add_outcomes(table: pd.DataFrame, task: Competition) -> pd.DataFrame:
+    """Add the outcome of each row to a table of predictions of classes, as in `unroll.evaluation.comparison`.
 
-    The columns are predicted (number of a label), correct, confidence (probability of the predicted label) and
+    The columns are label and predicted (numbers of classes), correct, confidence (the largest probability) and
     label_probability (of the true label).
     """
-    probabilities, truth = predictions[list(labels)].to_numpy(np.float64), predictions["label"].to_numpy()
-    predicted = probabilities.argmax(1)
-    return predictions.assign(
+    probabilities, truth = predictions_of(table, task), truth_of(table, task)[:, 0].astype(np.int64)
+    predicted = decide_table(table, task)[:, 0].astype(np.int64)
+    return table.assign(
+        label=truth,
         predicted=predicted,
         correct=predicted == truth,
         confidence=probabilities.max(1),
@@ -92,6 +97,18 @@ def list_mistakes(predictions: pd.DataFrame, names: Sequence[str], *, most: int)
     """Return the most confident wrong predictions, each text once: text, label, predicted, confidence."""
     found = _wrong(predictions, "confidence", ascending=False).drop_duplicates("text").head(most)
     return _with_names(found[["text", "label", "predicted", "confidence"]], names)
+
+
+def list_largest_errors(table: pd.DataFrame, task: Competition, *, most: int) -> dict[str, pd.DataFrame]:
+    """Return for each column of labels or numbers the rows with the largest errors: text, truth, predicted, error."""
+    predictions, truth, found = predictions_of(table, task), truth_of(table, task), {}
+    for place, name in enumerate(task.output_names):
+        columns = {"truth": truth[:, place], "predicted": predictions[:, place]}
+        errors = table[["text"]].assign(**columns, error=predictions[:, place] - truth[:, place])
+        order = errors["error"].abs().sort_values(ascending=False, kind="stable").index
+        found[name] = errors.loc[order].drop_duplicates("text").head(most)
+        found[name]["text"] = found[name]["text"].str.slice(0, LONGEST_TEXT)
+    return found
 
 
 def list_doubtful_labels(

@@ -1,32 +1,135 @@
-"""Scores of class probabilities (R, C) against labels (R,)."""
+"""Scores of predictions (R, P) against the truth (R, K), by the names of `unroll.data.competition.METRICS`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import f1_score
+from scipy import stats
+from sklearn import metrics as sk
 
-Probabilities = npt.NDArray[np.floating[Any]]
-Labels = npt.NDArray[np.integer[Any]]
+from unroll.data.competition import OF_PREDICTIONS, Competition
+from unroll.models.decisions import Decision
+
+Floats = npt.NDArray[np.floating[Any]]
+Function = Callable[[Competition, Floats, Floats], float]
+
+SMALLER_IS_BETTER = ("log_loss", "rmse", "mae", "mcrmse")
+USUAL = {  # reported beside the metric of the competition
+    "classes": ("accuracy", "macro_f1", "log_loss"),
+    "multilabel": ("auc", "macro_f1", "log_loss"),
+    "ordinal": ("quadratic_kappa", "accuracy", "log_loss"),
+    "number": ("rmse", "mae", "pearson"),
+}
 
 
-def score(probabilities: Probabilities, labels: Labels) -> dict[str, float]:
-    """Return accuracy, macro-F1 and log loss.
+def sign_of(metric: str) -> int:
+    """Return 1 for a metric of which greater is better, -1 for one of which smaller is."""
+    return -1 if metric in SMALLER_IS_BETTER else 1
 
-    A class with neither a label nor a prediction has an F1 of 0; log loss is in nats, of probabilities clipped at
-    1e-15.
+
+def score(task: Competition, predictions: Floats, truth: Floats, decided: Floats | None = None) -> dict[str, float]:
+    """Return the score of the task's metric, and of those usual for its kind of target.
+
+    Args:
+        task: what is predicted, and the metric.
+        predictions: (R, P).
+        truth: (R, K), all known.
+        decided: what was decided from the predictions, (R, K); by default without fitting.
     """
-    classes, predicted = np.arange(probabilities.shape[1]), probabilities.argmax(1)
-    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return {
-        "accuracy": float((predicted == labels).mean()),
-        "macro_f1": float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)),
-        "log_loss": float(-np.log(np.clip(of_label, 1e-15, None)).mean()),
-    }
+    predictions, truth = predictions.astype(np.float64), truth.astype(np.float64)
+    decided = Decision.default(task).apply(predictions, task) if decided is None else decided
+    names = dict.fromkeys([task.metric, *USUAL[task.kind]])
+    return {name: float(FUNCTIONS[name](task, truth, predictions if is_soft(name) else decided)) for name in names}
 
 
-def group_accuracy(probabilities: Probabilities, labels: Labels, groups: npt.NDArray[Any]) -> float:
+def is_soft(metric: str) -> bool:
+    """Return whether a metric scores predictions, not what is decided from them."""
+    return metric in OF_PREDICTIONS
+
+
+def mean_by_group(task: Competition, predictions: Floats, truth: Floats, groups: npt.NDArray[Any]) -> float:
     """Return the mean of the groups' accuracies, which counts each group once; groups (R,) of any type."""
-    correct = pd.Series(probabilities.argmax(1) == labels)
+    correct = pd.Series(Decision.default(task).apply(predictions, task)[:, 0] == truth[:, 0])
     return float(correct.groupby(groups).mean().mean())
+
+
+def _accuracy(task: Competition, truth: Floats, decided: Floats) -> float:
+    return float((truth == decided).mean())
+
+
+def _f1(average: str) -> Function:
+    def metric(task: Competition, truth: Floats, decided: Floats) -> float:
+        """Return the F1; a class with neither a row nor a prediction has 0."""
+        options: dict[str, Any] = {"average": average, "zero_division": 0}
+        if average == "binary":
+            options["pos_label"] = task.positive_class
+        elif task.kind != "multilabel":
+            options["labels"] = range(len(task.outputs))
+        return float(sk.f1_score(truth, decided, **options))
+
+    return metric
+
+
+def _mcc(task: Competition, truth: Floats, decided: Floats) -> float:
+    return float(sk.matthews_corrcoef(truth[:, 0], decided[:, 0]))
+
+
+def _quadratic_kappa(task: Competition, truth: Floats, decided: Floats) -> float:
+    labels = range(len(task.outputs))
+    return float(np.nan_to_num(sk.cohen_kappa_score(truth[:, 0], decided[:, 0], labels=labels, weights="quadratic")))
+
+
+def _log_loss(task: Competition, truth: Floats, predictions: Floats) -> float:
+    """Return the loss in nats, of probabilities clipped at 1e-15; of several labels the mean over them."""
+    if task.kind == "multilabel":
+        of_truth = np.where(truth > 0, predictions, 1 - predictions)
+    else:
+        of_truth = predictions[np.arange(len(truth)), truth[:, 0].astype(int)]
+    return float(-np.log(np.clip(of_truth, 1e-15, None)).mean())
+
+
+def _auc(task: Competition, truth: Floats, predictions: Floats) -> float:
+    """Return the mean over labels, or classes against the rest; one of which all rows agree is left out."""
+    if task.kind == "classes":
+        classes = [task.positive_class] if len(task.outputs) == 2 else list(range(len(task.outputs)))
+        truth, predictions = (truth == np.array(classes)).astype(float), predictions[:, classes]  # (R, columns)
+    mixed = [(one, scores) for one, scores in zip(truth.T, predictions.T, strict=True) if len(np.unique(one)) == 2]
+    return float(np.mean([sk.roc_auc_score(one, scores) for one, scores in mixed])) if mixed else float("nan")
+
+
+def _of_values(function: Callable[[Floats, Floats], Any], *, by_column: bool = True) -> Function:
+    """Return a metric of numbers, by column or of all at once; of ordered labels it takes the expected level."""
+
+    def metric(task: Competition, truth: Floats, predictions: Floats) -> float:
+        if task.kind == "ordinal":
+            truth, predictions = task.levels[truth.astype(int)], (predictions @ task.levels)[:, None]
+        if not by_column:
+            return float(function(truth.ravel(), predictions.ravel()))
+        scores = [function(one, other) for one, other in zip(truth.T, predictions.T, strict=True)]
+        return float(np.mean(np.nan_to_num(scores)))
+
+    return metric
+
+
+def _correlation(function: Callable[[Floats, Floats], Any]) -> Callable[[Floats, Floats], float]:
+    """Return a correlation that is 0 where one of the two is constant."""
+    return lambda one, other: float(function(one, other)[0]) if np.ptp(one) > 0 and np.ptp(other) > 0 else 0.0
+
+
+FUNCTIONS: dict[str, Function] = {
+    "accuracy": _accuracy,
+    "macro_f1": _f1("macro"),
+    "micro_f1": _f1("micro"),
+    "f1": _f1("binary"),
+    "mcc": _mcc,
+    "quadratic_kappa": _quadratic_kappa,
+    "log_loss": _log_loss,
+    "auc": _auc,
+    "rmse": _of_values(sk.root_mean_squared_error, by_column=False),
+    "mae": _of_values(sk.mean_absolute_error, by_column=False),
+    "mcrmse": _of_values(sk.root_mean_squared_error),
+    "pearson": _of_values(_correlation(stats.pearsonr)),
+    "spearman": _of_values(_correlation(stats.spearmanr)),
+}

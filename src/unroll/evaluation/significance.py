@@ -3,6 +3,7 @@
 Rows of a group, such as the phrases of a sentence, are not independent, so the bootstrap resamples whole groups.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,10 +12,14 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import binomtest
 
-Floats = npt.NDArray[np.float64]
+from unroll.data.competition import Competition
+from unroll.evaluation.metrics import FUNCTIONS, is_soft
+
+Floats = npt.NDArray[np.floating[Any]]
 Kinds: TypeAlias = "pd.Categorical[Any]"
 
 DRAWS = 2000
+FEW_DRAWS = 200  # of a score that is computed anew for each draw
 CONFIDENCE = 0.95  # level of every interval
 BATCH_VALUES = 10_000_000  # numbers in memory at a time
 
@@ -62,18 +67,18 @@ def accuracy_by(predictions: pd.DataFrame, kinds: Kinds, *, seed: int) -> pd.Dat
 
 @dataclass(frozen=True)
 class Difference:
-    """The accuracy of a second model less that of a first one.
+    """The score of a second model less that of a first one, and its interval by a bootstrap over groups.
 
-    The interval is by a bootstrap over groups. The p-value is of McNemar's exact test, two-sided, which takes rows as
-    independent (Dietterich, 1998, "Approximate statistical tests for comparing supervised classification learning
-    algorithms").
+    The p-value is of McNemar's exact test, two-sided, which takes rows as independent (Dietterich, 1998, "Approximate
+    statistical tests for comparing supervised classification learning algorithms"); None where nothing is decided.
     """
 
-    accuracy: float
+    score: float
     low: float
     high: float
-    p_value: float
+    p_value: float | None
     groups: int
+    draws: int
 
     @property
     def is_clear(self) -> bool:
@@ -81,12 +86,41 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-def compare_accuracy(first: pd.Series, second: pd.Series, groups: pd.Series, *, seed: int) -> Difference:
-    """Compare two models on the same rows: whether each predicts a row correctly, and the row's group, (R,) each."""
-    gains = second.astype(int) - first.astype(int)
-    sums = sum_by_group(groups, pd.Categorical([""] * len(gains)), gains)  # (G, 2)
-    drawn = resample(sums, np.random.default_rng(seed))
-    low, high = interval(drawn[:, 0] / drawn[:, 1])
-    discordant = int(gains.abs().sum())
-    p_value = binomtest(int((gains > 0).sum()), discordant).pvalue if discordant else 1.0
-    return Difference(float(gains.mean()), float(low), float(high), float(p_value), len(sums))
+def compare_scores(
+    task: Competition, predictions: Sequence[Floats], truth: Floats, decided: Sequence[Floats], groups: pd.Series,
+    *, seed: int,
+) -> Difference:  # fmt: skip
+    """Compare two models' predictions, (R, P) each, and decisions, (R, K), of the same rows, in groups, (R,)."""
+    correct = [(each == truth).all(1) for each in decided]  # (R,)
+    gains = correct[1].astype(int) - correct[0].astype(int)
+    p_value = None
+    if task.kind != "number":
+        discordant = int(np.abs(gains).sum())
+        p_value = float(binomtest(int((gains > 0).sum()), discordant).pvalue) if discordant else 1.0
+    if task.metric == "accuracy":
+        sums = sum_by_group(groups, pd.Categorical([""] * len(gains)), pd.Series(gains))  # (G, 2)
+        drawn = resample(sums, np.random.default_rng(seed))
+        low, high = interval(drawn[:, 0] / drawn[:, 1])
+        return Difference(float(gains.mean()), float(low), float(high), p_value, len(sums), DRAWS)
+    metric, soft = FUNCTIONS[task.metric], is_soft(task.metric)
+    values = predictions if soft else decided
+
+    def difference(rows: npt.NDArray[np.int64]) -> float:
+        return metric(task, truth[rows], values[1][rows]) - metric(task, truth[rows], values[0][rows])
+
+    low, high = bootstrap(difference, groups, seed=seed)
+    whole = difference(np.arange(len(truth)))
+    return Difference(whole, low, high, p_value, groups.nunique(), FEW_DRAWS)
+
+
+def bootstrap(
+    statistic: Callable[[npt.NDArray[np.int64]], float], groups: pd.Series, *, seed: int
+) -> tuple[float, float]:
+    """Return the interval of a statistic of row numbers over FEW_DRAWS draws of whole groups, given as (R,)."""
+    codes = pd.factorize(groups)[0]
+    order = np.argsort(codes, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+    rng = np.random.default_rng(seed)
+    draws = (rng.integers(len(members), size=len(members)) for _ in range(FEW_DRAWS))
+    low, high = interval(np.array([statistic(np.concatenate([members[each] for each in draw])) for draw in draws]))
+    return float(low), float(high)

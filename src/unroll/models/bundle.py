@@ -18,24 +18,25 @@ from unroll.core.errors import UnrollError
 from unroll.core.files import write_json
 from unroll.core.params import explain_errors
 from unroll.core.settings import CellName, ModelConfig, Section, TextConfig
+from unroll.data.competition import Kind
 from unroll.models.inference import predict
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.encode import encode_texts
 from unroll.text.vocabulary import Vocabulary
 
 DESCRIPTION, WEIGHTS = "bundle.json", "weights.safetensors"
-COMMON = ("task", "cell", "labels", "label_names", "text")  # attributes of both Bundle and Description
+COMMON = ("task", "cell", "kind", "outputs", "text")  # attributes of both Bundle and Description
 Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
 
 
 class Description(Section):
     """What bundle.json holds."""
 
-    format: Literal[4]
+    format: Literal[5]
     task: str
     cell: CellName
-    labels: Names
-    label_names: Names
+    kind: Kind
+    outputs: Names
     text: TextConfig
     model: ModelConfig
     tokens: Names
@@ -49,26 +50,26 @@ class Description(Section):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained model with everything needed to predict the C labels of raw text."""
+    """A trained model with everything needed to predict the P outputs of raw text."""
 
     task: str
     cell: str
-    labels: tuple[str, ...]
-    label_names: tuple[str, ...]
+    kind: Kind
+    outputs: tuple[str, ...]
     text: TextConfig
     shape: ModelConfig
     vocabulary: Vocabulary
     model: SpanClassifier
 
     def predict(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return the class probabilities of whole texts, (len(texts), C)."""
+        """Return the predictions for whole texts, (len(texts), P)."""
         if not texts:
-            return np.empty((0, len(self.labels)), dtype=np.float32)
+            return np.empty((0, len(self.outputs)), dtype=np.float32)
         return predict(self.model, encode_texts(texts, self.text, self.vocabulary), np.arange(len(texts)))
 
 
 def predict_mean(bundles: Sequence[Bundle], texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Return the mean of several bundles' class probabilities, (len(texts), C)."""
+    """Return the mean of several bundles' predictions, (len(texts), P)."""
     mean: npt.NDArray[np.float32] = np.mean([bundle.predict(texts) for bundle in bundles], axis=0)
     return mean
 
@@ -78,7 +79,7 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     weights = save({name: tensor.contiguous().cpu() for name, tensor in bundle.model.state_dict().items()})
     (folder / WEIGHTS).write_bytes(weights)
     content = {name: getattr(bundle, name) for name in COMMON}
-    content |= {"format": 4, "model": bundle.shape, "tokens": bundle.vocabulary.tokens, "sha256": ""}
+    content |= {"format": 5, "model": bundle.shape, "tokens": bundle.vocabulary.tokens, "sha256": ""}
     described = Description.model_validate(content)
     write_json(folder / DESCRIPTION, {**described.model_dump(), "sha256": described.digest(weights)})
 
@@ -93,11 +94,12 @@ def load_bundle(folder: Path) -> Bundle:
         content = Description.model_validate_json((folder / DESCRIPTION).read_bytes())
         weights = (folder / WEIGHTS).read_bytes()
         tensors = {name: tensor.to(torch.float32, copy=True) for name, tensor in load(weights).items()}
-        if content.model.layers > len(tensors) or len(content.labels) != len(content.label_names):
+        if content.model.layers > len(tensors):
             raise ValueError(f"the parts of {DESCRIPTION} do not fit each other")
         vocabulary = Vocabulary(content.tokens)
         with torch.device("meta"):  # no memory is taken before the weights are known to have these shapes
-            model = SpanClassifier(content.cell, content.model, len(vocabulary), len(content.labels))
+            size = len(content.outputs)
+            model = SpanClassifier(content.cell, content.model, len(vocabulary), size, content.kind)
         model.load_state_dict(tensors, assign=True)
         if content.digest(weights) != content.sha256:
             raise UnrollError(f"{WEIGHTS} or {DESCRIPTION} is not as it was written: another sha256")

@@ -1,7 +1,7 @@
-"""An ensemble: the weighted mean of several models' probabilities, calibrated."""
+"""An ensemble: the weighted mean of several models' predictions, calibrated and decided."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ from scipy.special import softmax
 
 from unroll.core.errors import UnrollError
 from unroll.core.files import read_json, write_json
+from unroll.data.competition import Competition
+from unroll.models.decisions import Decision
 from unroll.text.corpus import Ints
 
 Probabilities = npt.NDArray[np.float64]
 
 
 def mix(stacked: Probabilities, weights: Probabilities) -> Probabilities:
-    """Return the weighted mean of M models' probabilities (M, R, C), as (R, C)."""
+    """Return the weighted mean of M models' predictions (M, R, P), as (R, P)."""
     mixed: Probabilities = np.tensordot(weights, stacked, axes=1)
     return mixed
 
@@ -70,37 +72,39 @@ def read_calibration(content: dict[str, Any] | None, classes: int) -> Calibratio
 
 @dataclass(frozen=True)
 class Ensemble:
-    """How the probabilities of M models are combined: mixed by weights, (M,), then calibrated."""
+    """How the predictions of M models are combined: mixed by weights, (M,), then calibrated, if they are classes'."""
 
     weights: Probabilities
-    calibration: Calibration | None
+    calibration: Calibration | None = None
 
     def apply(self, stacked: Probabilities, lengths: Ints) -> Probabilities:
-        """Combine M models' probabilities, (M, R, C), of texts with the given numbers of tokens, (R,), to (R, C)."""
+        """Combine M models' predictions, (M, R, P), of texts with the given numbers of tokens, (R,), to (R, P)."""
         mixed = mix(stacked, self.weights)
         return mixed if self.calibration is None else self.calibration.apply(mixed, lengths)
 
 
-def save_ensemble(path: Path, cells: Sequence[str], ensemble: Ensemble, *, nested: bool) -> None:
+def save_ensemble(path: Path, cells: Sequence[str], ensemble: Ensemble, decision: Decision, *, nested: bool) -> None:
     """Write an ensemble of the cells as JSON; `nested` tells whether its scores are nested estimates."""
     weights = dict(zip(cells, ensemble.weights.tolist(), strict=True))
     found = ensemble.calibration
-    write_json(path, {"nested": nested, "weights": weights, "calibration": found.as_content() if found else None})
+    content = {"nested": nested, "weights": weights, "calibration": found.as_content() if found else None}
+    write_json(path, {**content, "decision": asdict(decision)})
 
 
-def load_ensemble(path: Path, classes: int) -> tuple[dict[str, float], Calibration | None]:
-    """Read the weight of each cell and the calibration that save_ensemble wrote.
+def load_ensemble(path: Path, task: Competition) -> tuple[dict[str, float], Calibration | None, Decision]:
+    """Read the weight of each cell, the calibration and the decision that save_ensemble wrote.
 
     Raises:
-        UnrollError: the file is missing or damaged, or has another number of classes.
+        UnrollError: the file is missing or damaged, or is not for the task's outputs.
     """
     content = read_json(path)
     try:
         weights = {str(name): float(weight) for name, weight in content["weights"].items()}
-        calibration = read_calibration(content["calibration"], classes)
+        calibration = read_calibration(content["calibration"], len(task.outputs))
+        decision = Decision.of_content(content["decision"], task)
         if min(weights.values()) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError):
-        expected = "expected a weight for each cell, summing to 1, and a calibration or null"
+        expected = "expected a weight for each cell, summing to 1, a calibration or null, and a decision"
         raise UnrollError(f"{path}: {expected}; `dvc repro` writes it again") from None
-    return weights, calibration
+    return weights, calibration, decision

@@ -23,7 +23,7 @@ class EnsemblePredictor:
     """The bundles of a task: averaged over each cell's folds, then combined over the cells.
 
     Attributes:
-        members: the bundles of each of M cells, one a fold; all have the same text settings and the same C labels.
+        members: the bundles of each of M cells, one a fold; all have the same text settings and the same P outputs.
         ensemble: combines the cells.
     """
 
@@ -41,7 +41,7 @@ class EnsemblePredictor:
         return self.members[0][0].text
 
     def predict(self, texts: Sequence[str]) -> Probabilities:
-        """Return the class probabilities of whole texts, (R, C); each different text is computed once.
+        """Return the predictions for whole texts, (R, P); each different text is computed once.
 
         Raises:
             UnrollError: a text is so long that the computation might not fit into memory.
@@ -51,7 +51,7 @@ class EnsemblePredictor:
         if lengths.max(initial=0) > MAX_TOKENS:
             number = next(number for number, text in enumerate(texts, start=1) if lengths[rows[text]] > MAX_TOKENS)
             raise UnrollError(f"text {number}: has {lengths.max():,} tokens, expected at most {MAX_TOKENS:,}")
-        stacked = np.stack([predict_mean(folds, list(rows)) for folds in self.members])  # (M, different texts, C)
+        stacked = np.stack([predict_mean(folds, list(rows)) for folds in self.members])  # (M, different texts, P)
         return self.ensemble.apply(stacked.astype(np.float64), lengths)[[rows[text] for text in texts]]
 
     def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
@@ -78,7 +78,7 @@ class EnsemblePredictor:
 def load_predictor(
     folders: Mapping[str, Sequence[Path]],
     weights: Mapping[str, float],
-    labels: Sequence[str],
+    outputs: Sequence[str],
     calibration: Calibration | None = None,
 ) -> EnsemblePredictor:
     """Load the bundles of a task.
@@ -86,17 +86,17 @@ def load_predictor(
     Args:
         folders: the bundles' folders by cell, at least one for each.
         weights: of the same cells.
-        labels: those of the task, (C,).
+        outputs: those of the task, (P,).
         calibration: of the mixture.
 
     Raises:
-        UnrollError: a bundle is missing or damaged, or has other labels or text settings than it should have.
+        UnrollError: a bundle is missing or damaged, or has other outputs or text settings than it should have.
     """
     members = tuple(tuple(load_bundle(folder) for folder in of_cell) for of_cell in folders.values())
     for folder, bundle in zip(chain.from_iterable(folders.values()), chain.from_iterable(members), strict=True):
-        if bundle.labels != tuple(labels):
-            found, expected = ", ".join(bundle.labels), ", ".join(labels)
-            raise UnrollError(f"{folder}: found the labels {found}, expected {expected}; `dvc repro` trains it again")
+        if bundle.outputs != tuple(outputs):
+            found, expected = ", ".join(bundle.outputs), ", ".join(outputs)
+            raise UnrollError(f"{folder}: found the outputs {found}, expected {expected}; `dvc repro` trains it again")
         if bundle.text != members[0][0].text:
             raise UnrollError(
                 f"{folder}: trained with other text settings than {next(iter(folders))}; the models of an ensemble "
@@ -111,10 +111,10 @@ class Explanation:
 
     Attributes:
         tokens: (T,).
-        predicted: the most probable class of the whole text.
-        probability: of that class.
-        without: probability of that class with each token replaced by an unknown one, (T,).
-        after: class probabilities of the text up to and including each token, (T, C).
+        predicted: number of the largest output for the whole text.
+        probability: that output: a probability, or the number itself.
+        without: the same output with each token replaced by an unknown one, (T,).
+        after: the outputs for the text up to and including each token, (T, P).
     """
 
     tokens: list[str]
@@ -139,11 +139,11 @@ def explain(predictor: EnsemblePredictor, texts: Sequence[str]) -> list[Explanat
         variants.append(join(row))
         variants += [join([*row[:place], unknown, *row[place + 1 :]]) for place in range(len(row))]
         variants += [join(row[: place + 1]) for place in range(len(row))]
-    probabilities = predictor.predict(variants)  # (sum of 2 T + 1, C)
+    probabilities = predictor.predict(variants)  # (sum of 2 T + 1, P)
     ends = np.cumsum([2 * len(row) + 1 for row in rows])
     explanations = []
     for row, part in zip(rows, np.split(probabilities, ends[:-1]), strict=True):
-        whole, without, after = part[0], part[1 : len(row) + 1], part[len(row) + 1 :]  # (C,), (T, C), (T, C)
+        whole, without, after = part[0], part[1 : len(row) + 1], part[len(row) + 1 :]  # (P,), (T, P), (T, P)
         best = int(whole.argmax())
         explanations.append(Explanation(row, best, float(whole[best]), without[:, best], after))
     return explanations

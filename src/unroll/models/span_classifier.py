@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from unroll.core.errors import UnrollError
 from unroll.core.settings import ModelConfig
+from unroll.data.competition import Kind
 from unroll.models.pooling import pool_spans
 from unroll.text.batches import Batch
 
@@ -18,23 +19,24 @@ class SpanClassifier(nn.Module):
     """Embed the tokens, run the recurrent layers, pool each span from the hidden states, classify it in the head.
 
     Letters in the shapes: B sequences, T tokens each, E input size, D directions, H hidden size of one direction,
-    R spans, P poolings, C classes.
+    R spans, Q poolings, P outputs.
     """
 
-    def __init__(self, cell: str, config: ModelConfig, tokens: int, classes: int) -> None:
+    def __init__(self, cell: str, config: ModelConfig, tokens: int, outputs: int, kind: Kind = "classes") -> None:
         """Build the layers.
 
         Args:
             cell: one of CELLS.
             config: sizes, pooling and dropout.
             tokens: size of the vocabulary, V.
-            classes: number of classes, C.
+            outputs: number of outputs, P.
+            kind: of target, which says what the outputs are.
 
         Raises:
-            UnrollError: the model has no head and its pooled size is not the number of classes.
+            UnrollError: the model has no head and its pooled size is not the number of outputs.
         """
         super().__init__()
-        self.tokens, self.classes = tokens, classes
+        self.tokens, self.outputs, self.kind = tokens, outputs, kind
         self.pooling = config.pooling
         self.embedding = nn.Embedding(tokens, config.embedding) if config.embedding else None
         if self.embedding is not None:
@@ -50,18 +52,29 @@ class SpanClassifier(nn.Module):
         self.embedding_dropout = Dropout(config.embedding_dropout)
         self.head_dropout = Dropout(config.head_dropout)
         pooled = config.hidden * (2 if config.bidirectional else 1) * len(config.pooling)
-        if config.head == "none" and pooled != classes:
-            raise UnrollError(f"model.head: none needs a pooled size of {classes} (one a class), found {pooled}")
-        self.head = make_head(config, pooled, classes)
+        if config.head == "none" and pooled != outputs:
+            raise UnrollError(f"model.head: none needs a pooled size of {outputs} (one an output), found {pooled}")
+        self.head = make_head(config, pooled, outputs)
+        if kind == "number":  # mean and standard deviation of the training part, (P,)
+            self.register_buffer("offset", torch.zeros(outputs))
+            self.register_buffer("scale", torch.ones(outputs))
+        self.offset: Tensor
+        self.scale: Tensor
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the logits of the batch's spans, (R, C)."""
+        """Return the raw outputs of the batch's spans, (R, P); see `activate`."""
         return self.read_out(self.encode(batch.tokens), batch)
 
+    def activate(self, raw: Tensor) -> Tensor:
+        """Return predictions, (R, P): probabilities of classes or labels, or numbers, from the raw outputs (R, P)."""
+        if self.kind == "number":
+            return raw * self.scale + self.offset
+        return raw.sigmoid() if self.kind == "multilabel" else raw.softmax(-1)
+
     def read_out(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """Return the logits of the batch's spans, (R, C), from the last layer's hidden states, (B, T, D * H)."""
-        pooled = pool_spans(hidden, batch.sequence, batch.start, batch.end, self.pooling)  # (R, P * D * H)
-        logits: Tensor = self.head(self.head_dropout(pooled))  # (R, C)
+        """Return the raw outputs of the batch's spans, (R, P), from the last layer's hidden states, (B, T, D * H)."""
+        pooled = pool_spans(hidden, batch.sequence, batch.start, batch.end, self.pooling)  # (R, Q * D * H)
+        logits: Tensor = self.head(self.head_dropout(pooled))  # (R, P)
         return logits
 
     def encode(self, tokens: Tensor) -> Tensor:
@@ -100,15 +113,15 @@ class Dropout(nn.Module):
         return values * kept * (256 / (256 - dropped))
 
 
-def make_head(config: ModelConfig, pooled: int, classes: int) -> nn.Module:
-    """Return the layers from pooled states, (R, pooled), to logits, (R, C)."""
+def make_head(config: ModelConfig, pooled: int, outputs: int) -> nn.Module:
+    """Return the layers from pooled states, (R, pooled), to raw outputs, (R, P)."""
     if config.head == "none":
         return nn.Identity()
     if config.head_hidden is None:
-        return nn.Linear(pooled, classes)
+        return nn.Linear(pooled, outputs)
     return nn.Sequential(
         nn.Linear(pooled, config.head_hidden),
         nn.ReLU(),
         Dropout(config.head_dropout),
-        nn.Linear(config.head_hidden, classes),
+        nn.Linear(config.head_hidden, outputs),
     )

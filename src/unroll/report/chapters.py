@@ -10,7 +10,10 @@ import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
 from unroll.core.files import read_json
+from unroll.data.competition import CLASSES
 from unroll.evaluation import error_analysis as analysis
+from unroll.evaluation.comparison import score_columns, score_interval
+from unroll.evaluation.metrics import sign_of
 from unroll.evaluation.significance import accuracy_by
 from unroll.models.bundle import load_bundle
 from unroll.report.charts import draw_confusion, draw_curves, draw_kinds, draw_reliability
@@ -24,7 +27,12 @@ from unroll.tracking.runs import OUTPUTS, RunInfo
 EXAMPLES = 10  # lines of a table of examples
 STEPS = 12  # of a lesson
 NONE = "–"
-SCORES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log loss (nats)"}
+NOT_SHOWN = ("rows", "group_accuracy")  # in the columns of scores
+TITLES = {
+    "macro_f1": "macro-F1", "micro_f1": "micro-F1", "f1": "F1", "log_loss": "log loss (nats)", "auc": "AUC",
+    "mcc": "MCC", "quadratic_kappa": "quadratic weighted kappa", "rmse": "RMSE", "mae": "MAE",
+    "mcrmse": "mean column-wise RMSE", "pearson": "Pearson", "spearman": "Spearman",
+}  # fmt: skip
 RUNS = "Out-of-fold scores, slightly optimistic: the best epoch is chosen on the same rows."
 EARLIER = "Pale: earlier runs in MLflow, of other data or settings."
 LABELS = (
@@ -49,41 +57,46 @@ LEDGER_IDS = ["file_sha256", "ensemble_sha256", "mlflow_run", "git_commit", "dvc
 
 def make_chapter(results: TaskResults) -> Chapter:
     """Return the chapter of one task."""
-    text, everything = results.config.text, pd.Categorical(["all"])
-    placed = place_rows(results) if text.context == "sentence" else None
+    is_classes = results.task.kind in CLASSES
     intervals = {}
     for model, table in results.predictions.items():
-        line = accuracy_by(table, everything.repeat(len(table)), seed=results.seed).iloc[0]
-        intervals[model] = f"{line['low']:.4f}–{line['high']:.4f}"
+        low, high = score_interval(table, results.task, seed=results.seed)
+        intervals[model] = f"{low:.4f}–{high:.4f}"
     sections = [
         Section("runs", RUNS, tables=[_list_runs(results, intervals)]),
-        Section("scores", "On held-out rows.", _draw_scores(results), [_score_labels(results)]),
-        Section("errors", "Errors of the ensemble.", _draw_errors(results, placed), _list_errors(results)),
-        Section("trees", TREES, [] if placed is None else draw_trees(results, placed)),
-        Section("letters", LETTERS, draw_names(results) if results.reads_letters else []),
-        Section("submissions", "Submissions to Kaggle.", tables=_list_submissions(results)),
+        Section("scores", "On held-out rows.", _draw_scores(results), [_score_outputs(results)]),
     ]
+    if is_classes:
+        placed = place_rows(results) if results.config.text.context == "sentence" else None
+        sections += [
+            Section("errors", "Errors of the ensemble.", _draw_errors(results, placed), _list_errors(results)),
+            Section("trees", TREES, [] if placed is None else draw_trees(results, placed)),
+            Section("letters", LETTERS, draw_names(results) if results.reads_letters else []),
+        ]
+    else:
+        sections.append(Section("errors", "Errors of the ensemble.", tables=_list_largest_errors(results)))
+    sections.append(Section("submissions", "Submissions to Kaggle.", tables=_list_submissions(results)))
     return Chapter(
         name=results.task.name,
         title=results.task.title,
         cards=_list_cards(results, intervals),
         facts=results.facts,
         sections=[section for section in sections if section.figures or section.tables],
-        extra_figures=[_draw_confusion(results, cell) for cell in results.bundles],
+        extra_figures=[_draw_confusion(results, cell) for cell in results.bundles if is_classes],
     )
 
 
 def _list_cards(results: TaskResults, intervals: Mapping[str, str]) -> list[tuple[str, str, str]]:
     details, metric = results.details, results.details["metric"]
-    title, best = SCORES[metric], details["best_cell"]
+    title, best = _title(metric), details["best_cell"]
     weights = "nested estimate" if details["ensemble_is_nested"] else "equal weights"
-    interval = "95 % interval of the accuracy"
+    interval = "95 % interval"
     cards = [
         (f"Best cell, {title}", f"{details['best']:.4f}", f"{best}; {interval} {intervals[best]}"),
         (f"Ensemble, {title}", f"{details['ensemble']:.4f}", f"{weights}; {interval} {intervals[ENSEMBLE]}"),
     ]
     if scored := [entry for entry in results.submissions if entry.public_score]:
-        top = max(scored, key=lambda entry: float(entry.public_score))
+        top = max(scored, key=lambda entry: sign_of(metric) * float(entry.public_score))
         cards.append(("Kaggle, public leaderboard", top.public_score, f"best so far: {top.message}"))
     if estimate := details["leaderboard_estimate"]:
         low, high, known = estimate["low"], estimate["high"], estimate["known_share"]
@@ -99,6 +112,10 @@ def _list_runs(results: TaskResults, intervals: Mapping[str, str]) -> Table:
     details, runs, group = results.details, results.find_runs(), results.task.group_name
     scored = [entry for entry in results.submissions if entry.ensemble_sha256 == details["ensemble_sha256"]]
     earned = next((entry.public_score for entry in reversed(scored) if entry.public_score), None)
+    metric = details["metric"]
+    others = [
+        name for name in details["models"][ENSEMBLE]["out_of_fold"] if name not in ("rows", "group_accuracy", metric)
+    ]
     kinds, lines = [], []
     for model in results.predictions:
         own, is_best, is_ensemble = details["models"][model], model == details["best_cell"], model == ENSEMBLE
@@ -106,12 +123,11 @@ def _list_runs(results: TaskResults, intervals: Mapping[str, str]) -> Table:
         kinds.append(ENSEMBLE if is_ensemble else "best" if is_best else "cell")
         lines.append({
             "run": f"{results.task.name} {model}{' (best cell)' if is_best else ''}",
-            "accuracy": scores["accuracy"],
+            _title(metric): scores[metric],
             "95 % interval": intervals[model],
-            f"by {group}": scores["group_accuracy"],
-            "macro-F1": scores["macro_f1"],
-            "log loss (nats)": scores["log_loss"],
-            "test accuracy": own.get("test", {}).get("accuracy"),
+            **({f"by {group}": scores["group_accuracy"]} if "group_accuracy" in scores else {}),
+            **{_title(name): scores[name] for name in others},
+            f"test {_title(metric)}": own.get("test", {}).get(metric),
             "Kaggle, public": earned if is_ensemble else None,
             "ensemble weight": details["ensemble_weights"].get(model),
             "best epoch": ", ".join(str(fold["best_epoch"]) for fold in folds),
@@ -119,14 +135,18 @@ def _list_runs(results: TaskResults, intervals: Mapping[str, str]) -> Table:
         })  # fmt: skip
     present = {run.tags[OUTPUTS] for run in runs.values()}
     for run in results.runs:
-        if run.tags.get(OUTPUTS) not in present and "best_accuracy" in run.metrics:
-            scores = {title: run.metrics[f"best_{name}"] for name, title in SCORES.items()}
+        if run.tags.get(OUTPUTS) not in present and f"best_{metric}" in run.metrics:
+            scores = {_title(name): run.metrics.get(f"best_{name}") for name in (metric, *others)}
             kinds.append("earlier")
             lines.append(
                 {"run": run.name, "Kaggle, public": run.metrics.get("kaggle_public_score")} | scores | _origin(run)
             )
     caption = f"Intervals are by a bootstrap over each {group}; “by {group}” is the mean of their accuracies. {EARLIER}"
     return Table("runs", caption, _to_texts(pd.DataFrame(lines, index=kinds)), sortable=True, in_summary=True)
+
+
+def _title(metric: str) -> str:
+    return TITLES.get(metric, metric.replace("_", " "))
 
 
 def _origin(run: RunInfo | None) -> dict[str, str]:
@@ -144,9 +164,12 @@ def _draw_scores(results: TaskResults) -> list[Figure]:
     name, histories, folds = results.task.name, {}, {}
     for cell, bundles in results.bundles.items():
         histories[cell] = [pd.DataFrame(read_json(folder / "history.json")["epochs"]) for folder in bundles.values()]
-        by_fold = pd.Categorical("fold " + results.predictions[cell]["fold"].astype(str))
-        folds[cell] = accuracy_by(results.predictions[cell], by_fold, seed=results.seed)
-    drawn = [draw_curves(f"{name}-curves", histories)]
+        if results.task.kind in CLASSES:
+            by_fold = pd.Categorical("fold " + results.predictions[cell]["fold"].astype(str))
+            folds[cell] = accuracy_by(results.predictions[cell], by_fold, seed=results.seed)
+    drawn = [draw_curves(f"{name}-curves", histories, results.task.metric)]
+    if results.task.kind not in CLASSES:
+        return drawn
     if len(by_fold.categories) > 1:
         drawn.append(draw_kinds(f"{name}-folds", "Accuracy by cell and held-out fold", folds))
     drawn.append(draw_reliability(f"{name}-reliability", results.predictions, ENSEMBLE))
@@ -155,11 +178,15 @@ def _draw_scores(results: TaskResults) -> list[Figure]:
 
 def _draw_confusion(results: TaskResults, model: str) -> Figure:
     name, title = f"{results.task.name}-confusion-{model}", f"Confusions of the {model}"
-    return draw_confusion(name, title, results.predictions[model], results.task.label_names)
+    return draw_confusion(name, title, results.predictions[model], results.task.output_names)
 
 
-def _score_labels(results: TaskResults) -> Table:
-    names, truth, predicted = results.task.label_names, results.ensembled["label"], results.ensembled["predicted"]
+def _score_outputs(results: TaskResults) -> Table:
+    """Return a table with a line a label or a number."""
+    if results.task.kind not in CLASSES:
+        table = _to_texts(score_columns(results.ensembled, results.task).rename(columns=_title))
+        return Table("outputs", "The ensemble by column.", table, in_summary=True)
+    names, truth, predicted = results.task.output_names, results.ensembled["label"], results.ensembled["predicted"]
     scores = precision_recall_fscore_support(truth, predicted, labels=range(len(names)), zero_division=0)
     columns = dict(zip(("precision", "recall", "F1", "rows"), scores, strict=True))
     return Table("labels", LABELS, _to_texts(pd.DataFrame({"label": names, **columns})), in_summary=True)
@@ -188,7 +215,7 @@ def _draw_errors(results: TaskResults, placed: pd.DataFrame | None) -> list[Figu
 
 
 def _list_errors(results: TaskResults) -> list[Table]:
-    names, table = results.task.label_names, results.ensembled
+    names, table = results.task.output_names, results.ensembled
     found = (
         analysis.list_confusions(table, names, most=EXAMPLES, examples=3),
         analysis.list_mistakes(table, names, most=EXAMPLES),
@@ -196,6 +223,14 @@ def _list_errors(results: TaskResults) -> list[Table]:
     )
     tables = zip(ERRORS.items(), found, strict=True)
     return [Table(name, caption, _to_texts(cells, "{:.1%}")) for (name, caption), cells in tables if len(cells)]
+
+
+def _list_largest_errors(results: TaskResults) -> list[Table]:
+    """Return the rows of each column whose prediction is farthest from the truth."""
+    tables: list[Table] = []
+    for column, errors in analysis.list_largest_errors(results.ensembled, results.task, most=EXAMPLES).items():
+        tables.append(Table(f"errors-{len(tables)}", f"{column}: the largest errors.", _to_texts(errors)))
+    return tables
 
 
 def _list_submissions(results: TaskResults) -> list[Table]:

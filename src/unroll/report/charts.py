@@ -9,25 +9,30 @@ from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from unroll.evaluation.error_analysis import calibration_error
+from unroll.evaluation.metrics import sign_of
 from unroll.report.style import INK, Figure, new_figure, to_svg
 
 
-def draw_curves(name: str, histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
-    """Draw each cell's validation accuracy by epoch, given its history on each fold: thin lines, and a thick mean."""
+def draw_curves(name: str, histories: Mapping[str, Sequence[pd.DataFrame]], metric: str) -> Figure:
+    """Draw each cell's validation score by epoch, given its history on each fold: thin lines, and a thick mean."""
+    key, title = f"valid_{metric}", f"validation {metric.replace('_', ' ')}"
+    shown, best = ("{:.1%}", "max") if metric == "accuracy" else ("{:.4f}", "max" if sign_of(metric) > 0 else "min")
     with new_figure(3.4) as figure:
-        axes = figure.add_subplot(xlabel="epoch", ylabel="validation accuracy")
+        axes = figure.add_subplot(xlabel="epoch", ylabel=title)
         parts = []
         for cell, folds in histories.items():
-            mean = pd.concat(folds).groupby("epoch")["valid_accuracy"].mean()
+            mean = pd.concat(folds).groupby("epoch")[key].mean()
             (line,) = axes.plot(mean.index, mean, linewidth=2, label=cell)
             for fold in folds if len(folds) > 1 else ():
-                (thin,) = axes.plot(fold["epoch"], fold["valid_accuracy"], color=line.get_color(), marker="")
+                (thin,) = axes.plot(fold["epoch"], fold[key], color=line.get_color(), marker="")
                 thin.set(linewidth=0.8, alpha=0.5)
-            parts.append(f"{cell} ends at {mean.iloc[-1]:.1%}, its best epoch is at {mean.max():.1%}")
+            last, peak = shown.format(mean.iloc[-1]), shown.format(mean.agg(best))
+            parts.append(f"{cell} ends at {last}, its best epoch is at {peak}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.legend(loc="lower right")
-        return Figure(name, "Learning curves", f"Validation accuracy by epoch: {'; '.join(parts)}.", to_svg(figure))
+        if metric == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.legend(loc="best")
+        return Figure(name, "Learning curves", f"{title.capitalize()} by epoch: {'; '.join(parts)}.", to_svg(figure))
 
 
 def draw_kinds(name: str, title: str, panels: Mapping[str, pd.DataFrame]) -> Figure:

@@ -69,14 +69,14 @@ def draw_trees(results: TaskResults, placed: pd.DataFrame) -> list[Figure]:
     phrases, length = placed.groupby("sequence")["row_id"].transform("size"), placed["tokens"].map(len)
     table = placed.assign(phrases=phrases, turn=by_turn(placed["tokens"]))
     wholes = table[(table["end"] - table["start"] == length) & length.isin(TREE_TOKENS) & (phrases > 5)]
-    telling = wholes[wholes["correct"] & (wholes["label"] != (len(results.task.labels) - 1) / 2)]
+    telling = wholes[wholes["correct"] & (wholes["label"] != (len(results.task.outputs) - 1) / 2)]
     telling = telling.sort_values(["phrases", "row_id"], ascending=[False, True])
     mistakes = wholes[~wholes["correct"]].sort_values(["confidence", "row_id"], ascending=[False, True])
     figures: list[Figure] = []
     for choice in (telling[telling["turn"] == "contrast"], telling[telling["turn"] == "negation"], mistakes):
         for number, tokens in choice[["sequence", "tokens"]].head(1).to_numpy():
             name, inside = f"{results.task.name}-tree-{len(figures)}", table[table["sequence"] == number]
-            figures.append(draw_tree(name, tokens, inside, results.task.label_names))
+            figures.append(draw_tree(name, tokens, inside, results.task.output_names))
     return figures
 
 
@@ -129,17 +129,17 @@ def draw_names(results: TaskResults) -> list[Figure]:
     if not len(table):
         return []
     folders = {cell: results.bundles[cell][fold] for cell in weights}
-    predictor = load_predictor({cell: [folder] for cell, folder in folders.items()}, weights, task.labels)
+    predictor = load_predictor({cell: [folder] for cell, folder in folders.items()}, weights, task.outputs)
     correct, wrong = table[table["correct"]].tail(CANDIDATES), table[~table["correct"]].head(1)
     explanations = explain(predictor, [*correct["text"], *wrong["text"]])
     changes = [(np.diff(each.after.argmax(1)) != 0).sum() for each in explanations[: len(correct)]]
     chosen = [(explanations[int(np.argmax(changes))], "correct after changes")] if max(changes, default=0) else []
     if len(wrong):
-        chosen.append((explanations[-1], f"wrong, the label is {task.label_names[wrong['label'].iloc[0]]}"))
+        chosen.append((explanations[-1], f"wrong, the label is {task.output_names[wrong['label'].iloc[0]]}"))
     figures = []
     for number, (explanation, outcome) in enumerate(chosen):
         title, name = f"“{''.join(explanation.tokens)}”: {outcome}", f"{task.name}-after-{number}"
-        figures.append(draw_after(name, title, explanation.tokens, explanation.after, task.label_names))
+        figures.append(draw_after(name, title, explanation.tokens, explanation.after, task.output_names))
     tokens = (chosen[0][0] if chosen else explanations[0]).tokens
     return figures + [draw_gates(f"{task.name}-gates-{cell}", folder, tokens) for cell, folder in folders.items()]
 

@@ -13,11 +13,12 @@ from unroll.core.errors import UnrollError, run_program, warn
 from unroll.core.files import new_file, read_json, sha256_of, write_json
 from unroll.core.params import read_config
 from unroll.core.settings import Config
-from unroll.data.competition import Competition, load_competition
-from unroll.data.rows import TEST, TRAIN
-from unroll.data.submission import find_known_labels
-from unroll.evaluation.comparison import join_predictions, score_predictions
+from unroll.data.competition import CLASSES, Competition
+from unroll.data.rows import TEST, TRAIN, load_task, predictions_of, truth_of
+from unroll.data.submission import find_known_truth
+from unroll.evaluation.comparison import choose_best, decide_table, join_predictions, score_table
 from unroll.evaluation.leaderboard import estimate_leaderboard
+from unroll.models.ensemble import load_ensemble
 from unroll.tracking.projection import ENSEMBLE, TaskOutputs, project_task
 from unroll.tracking.runs import workspace_tags
 from unroll.tracking.store import open_store
@@ -25,27 +26,28 @@ from unroll.tracking.store import open_store
 
 def main(task_name: str) -> None:
     """Write reports/metrics/<task>.json, reports/details/<task>.json and the files of `dvc plots`; log to MLflow."""
-    config, task = read_config(paths.PARAMS), load_competition(paths.competition(task_name))
+    config, task = read_config(paths.PARAMS), load_task(paths.competition(task_name), paths.rows(task_name))
     rows, weights = pd.read_parquet(paths.rows(task.name)), read_json(paths.ensemble(task.name) / "weights.json")
+    decision = load_ensemble(paths.ensemble(task.name) / "weights.json", task)[2]
     models, out_of_fold = {}, {}
     for name in (*config.cells, ENSEMBLE):
         folder = paths.ensemble(task.name) if name == ENSEMBLE else paths.model(task.name, name)
         parts = ("out_of_fold", "test")
-        tables = {part: join_predictions(pd.read_parquet(folder / f"{part}.parquet"), rows) for part in parts}
-        known = {part: table for part, table in tables.items() if len(table) and (table["label"] >= 0).all()}
-        models[name] = {
-            part: {"rows": len(table), **score_predictions(table, task.labels)} for part, table in known.items()
-        }
-        out_of_fold[name] = tables["out_of_fold"]
+        table, test = (join_predictions(pd.read_parquet(folder / f"{part}.parquet"), rows) for part in parts)
+        models[name] = {"out_of_fold": {"rows": len(table), **score_table(table, task)}}
+        if len(test) and np.isfinite(truth_of(test, task)).all():
+            decided = decision.apply(predictions_of(test, task), task)
+            models[name]["test"] = {"rows": len(test), **score_table(test, task, decided)}
+        out_of_fold[name] = table
     scores = {name: model["out_of_fold"][task.metric] for name, model in models.items()}
-    best = max(config.cells, key=lambda cell: scores[cell])
+    best = choose_best({cell: scores[cell] for cell in config.cells}, task.metric)
     details = {
         "metric": task.metric, "best_cell": best, "best": scores[best], "ensemble": scores[ENSEMBLE],
         "ensemble_weights": weights["weights"], "ensemble_is_nested": weights["nested"],
         "ensemble_sha256": sha256_of(paths.ensemble(task.name)), "leaderboard_estimate": None, "models": models,
     }  # fmt: skip
     metrics: dict[str, Any] = {"metric": task.metric, **{name: round(value, 4) for name, value in scores.items()}}
-    if "test" not in models[ENSEMBLE] and (rows["part"] == TEST).any():
+    if task.metric == "accuracy" and "test" not in models[ENSEMBLE] and (rows["part"] == TEST).any():
         estimate = details["leaderboard_estimate"] = _estimate(config, task, rows, out_of_fold[ENSEMBLE])
         shown = {"leaderboard": "accuracy", "low": "low", "high": "high"}  # flat: `dvc metrics show` has 120 columns
         metrics |= {key: round(estimate[name], 4) for key, name in shown.items()}
@@ -75,28 +77,42 @@ def find_outputs(config: Config, task: Competition) -> TaskOutputs | None:
     return TaskOutputs(task, rows, models, ensemble, is_sample, workspace_tags(), figures)
 
 
-def _estimate(config: Config, task: Competition, rows: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, Any]:
+def _estimate(config: Config, task: Competition, rows: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
     train, test = rows[rows["part"] == TRAIN], rows[rows["part"] == TEST]
     known = np.zeros(len(test), dtype=bool)
     if config.task[task.name].ensemble.known_labels:
-        known = find_known_labels(train["text"].tolist(), train["label"].to_numpy(), test["text"].tolist()) >= 0
-    correct = predictions[list(task.labels)].to_numpy().argmax(1) == predictions["label"].to_numpy()
-    correct = pd.Series(correct, index=predictions["row_id"])
+        truth = find_known_truth(train["text"].tolist(), truth_of(train, task), test["text"].tolist())
+        known = np.asarray(np.isfinite(truth).all(1))
+    correct = pd.Series((decide_table(table, task) == truth_of(table, task)).all(1), index=table["row_id"])
     return asdict(estimate_leaderboard(rows, correct, known, seed=config.seed))
 
 
-def _write_plots(config: Config, task: Competition, predictions: pd.DataFrame) -> None:
+def _write_plots(config: Config, task: Competition, table: pd.DataFrame) -> None:
     curves = {}
     for cell in config.cells:
         files = sorted(paths.model(task.name, cell).glob("fold-*/history.json"))
         epochs = pd.DataFrame([epoch for file in files for epoch in read_json(file)["epochs"]])
-        curves[cell] = epochs.groupby("epoch")["valid_accuracy"].mean()
-    names, predicted = np.array(task.label_names), predictions[list(task.labels)].to_numpy().argmax(1)
-    confusion = pd.DataFrame({"actual": names[predictions["label"]], "predicted": names[predicted]})
+        curves[cell] = epochs.groupby("epoch")[f"valid_{task.metric}"].mean()
     with new_file(paths.curves(task.name)) as scratch:
         pd.DataFrame(curves).rename_axis("epoch").to_csv(scratch)
+    truth, decided = truth_of(table, task), decide_table(table, task)
     with new_file(paths.confusion(task.name)) as scratch:
-        confusion.to_csv(scratch, index=False)
+        both = {"actual": _name_values(task, truth, truth), "predicted": _name_values(task, decided, truth)}
+        pd.DataFrame(both).to_csv(scratch, index=False)
+
+
+def _name_values(task: Competition, values: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> list[str]:
+    """Return each of the values (R, K) in words: a class, whether a label is given, or the quarter of a number."""
+    if task.kind in CLASSES:
+        return [task.output_names[number] for number in values[:, 0].astype(int)]
+    names = []
+    for column, (name, each) in enumerate(zip(task.output_names, values.T, strict=True)):
+        if task.kind == "multilabel":
+            names += [name if value else f"not {name}" for value in each]
+        else:
+            quarters = np.searchsorted(np.quantile(truth[:, column], (0.25, 0.5, 0.75)), each)
+            names += [f"{name}, quarter {quarter + 1}" for quarter in quarters]
+    return names
 
 
 if __name__ == "__main__":

@@ -2,28 +2,22 @@
 
 import sys
 
-import pyarrow as pa
-import pyarrow.parquet as parquet
-
 from unroll.core import paths
-from unroll.core.errors import UnrollError, run_program
-from unroll.core.files import new_file
+from unroll.core.errors import run_program
 from unroll.core.params import read_config
 from unroll.data.competition import load_competition
-from unroll.data.rows import ROWS_SCHEMA, TRAIN, read_rows
+from unroll.data.rows import TEST, TRAIN, read_rows, write_rows
+from unroll.data.submission import read_sample
 
 
 def main(task_name: str) -> None:
     """Write data/rows/<task>.parquet."""
     config, task = read_config(paths.PARAMS), load_competition(paths.competition(task_name))
     split = config.task[task.name].split
-    if not task.is_folder_of_labels and split.test_share:
-        key = f"params.yaml: {task.name}.split.test_share"
-        raise UnrollError(f"{key}: found {split.test_share}, expected 0.0, since the task has a test file")
-    rows = read_rows(task, paths.raw(task.name), folds=split.folds, test_share=split.test_share, seed=config.seed)
-    with new_file(paths.rows(task.name)) as scratch:
-        table = pa.Table.from_pandas(rows, ROWS_SCHEMA, preserve_index=False).replace_schema_metadata()
-        parquet.write_table(table, scratch, row_group_size=1 << 17)
+    raw = paths.raw(task.name)
+    task, rows = read_rows(task, raw, folds=split.folds, test_share=split.test_share, seed=config.seed)
+    read_sample(task, raw, rows.loc[rows["part"] == TEST, "id"])  # which has to fit before anything is trained
+    write_rows(rows, task, paths.rows(task.name))
     train = int((rows["part"] == TRAIN).sum())
     print(f"{task.name}: {train:,} training rows in {split.folds} folds, {len(rows) - train:,} test rows")
 

@@ -9,8 +9,8 @@ from unroll.core.errors import UnrollError, run_program, warn
 from unroll.core.files import new_file, new_folder, read_json, sha256_of_file
 from unroll.core.params import read_config
 from unroll.core.settings import Config
-from unroll.data.competition import load_competition
-from unroll.data.rows import TRAIN
+from unroll.data.competition import CLASSES
+from unroll.data.rows import TRAIN, load_task, truth_of
 from unroll.evaluation.comparison import join_predictions
 from unroll.evaluation.error_analysis import add_outcomes
 from unroll.kaggle import ledger
@@ -59,20 +59,24 @@ def main() -> None:
 
 def read_results(config: Config, name: str, runs: list[RunInfo]) -> TaskResults:
     """Read everything that the report shows of one task."""
-    task, split = load_competition(paths.competition(name)), config.task[name].split
+    task, split = load_task(paths.competition(name), paths.rows(name)), config.task[name].split
     rows = pd.read_parquet(paths.rows(name))
     source, record = paths.raw(name) / "source.json", read_json(paths.submission_record(name))
     folders: dict[str, Path] = {cell: paths.model(name, cell) for cell in config.cells}
     outputs = {**folders, ENSEMBLE: paths.ensemble(name)}
     tables = {model: pd.read_parquet(folder / "out_of_fold.parquet") for model, folder in outputs.items()}
     training = rows[rows["part"] == TRAIN]
+    predictions = {model: join_predictions(table, rows) for model, table in tables.items()}
+    if task.kind in CLASSES:
+        predictions = {model: add_outcomes(table, task) for model, table in predictions.items()}
+        training = training.assign(label=truth_of(training, task)[:, 0].astype(int))
     return TaskResults(
         task=task,
         config=config.task[name],
         seed=config.seed,
         training=training,
         details=read_json(paths.details(name)),
-        predictions={model: add_outcomes(join_predictions(each, rows), task.labels) for model, each in tables.items()},
+        predictions=predictions,
         models={cell: read_json(folder / "run.json") for cell, folder in folders.items()},
         bundles={cell: {fold: folder / f"fold-{fold}" for fold in split.run_folds} for cell, folder in folders.items()},
         runs=runs,

@@ -1,4 +1,4 @@
-"""Stage submission: the ensemble's predictions in the competition's format."""
+"""Stage submission: the ensemble's predictions in the competition's form."""
 
 import sys
 
@@ -9,37 +9,38 @@ from unroll.core import paths
 from unroll.core.errors import run_program
 from unroll.core.files import new_file, sha256_of, sha256_of_file, write_json
 from unroll.core.params import read_config
-from unroll.data.competition import load_competition
-from unroll.data.rows import TEST, TRAIN, read_sample_submission
-from unroll.data.submission import find_known_labels, make_submission
+from unroll.data.competition import CLASSES
+from unroll.data.rows import TEST, TRAIN, load_task, predictions_of, truth_of
+from unroll.data.submission import find_known_truth, make_submission, read_sample
+from unroll.models.ensemble import load_ensemble
 
 
 def main(task_name: str) -> None:
     """Write reports/submissions/<task>.csv and, beside it, <task>.json with its origin."""
-    config, task = read_config(paths.PARAMS), load_competition(paths.competition(task_name))
-    rows = pd.read_parquet(paths.rows(task.name))
+    config, task = read_config(paths.PARAMS), load_task(paths.competition(task_name), paths.rows(task_name))
+    rows, folder = pd.read_parquet(paths.rows(task.name)), paths.ensemble(task.name)
     train, test = rows[rows["part"] == TRAIN], rows[rows["part"] == TEST]
-    predictions = pd.read_parquet(paths.ensemble(task.name) / "test.parquet").set_index("row_id").loc[test["row_id"]]
-    classes = predictions.to_numpy().argmax(1) if len(test) else np.empty(0, dtype=np.int64)
-
-    known = np.full(len(test), -1)
+    table = pd.read_parquet(folder / "test.parquet").set_index("row_id").loc[test["row_id"]]
+    predictions, decision = predictions_of(table, task), load_ensemble(folder / "weights.json", task)[2]
+    decided, known = decision.apply(predictions, task), np.zeros(len(test), dtype=bool)
     if config.task[task.name].ensemble.known_labels:
-        known = find_known_labels(train["text"].tolist(), train["label"].to_numpy(), test["text"].tolist())
-        classes = np.where(known >= 0, known, classes)
+        truth = find_known_truth(train["text"].tolist(), truth_of(train, task), test["text"].tolist())
+        known = np.asarray(np.isfinite(truth).all(1))
+        decided[known] = truth[known]
+        certain = np.eye(len(task.outputs))[truth[known, 0].astype(int)] if task.kind in CLASSES else truth[known]
+        predictions[known] = certain
 
-    wanted = test["row_id"] if task.is_folder_of_labels else read_sample_submission(task, paths.raw(task.name))
     path = paths.submission(task.name)
+    sample = read_sample(task, paths.raw(task.name), test["id"])
     with new_file(path) as scratch:
-        make_submission(task, test["row_id"], classes, wanted).to_csv(scratch, index=False, lineterminator="\n")
-    known_rows = int((known >= 0).sum())
+        made = make_submission(task, sample, test["id"], predictions, decided)
+        made.to_csv(scratch, index=False, lineterminator="\n")
     record = {
-        "rows": len(test),
-        "known_labels": known_rows,
-        "sha256": sha256_of_file(path),
-        "ensemble": sha256_of(paths.ensemble(task.name)),
-    }
+        "rows": len(test), "known_labels": int(known.sum()), "sha256": sha256_of_file(path),
+        "ensemble": sha256_of(folder),
+    }  # fmt: skip
     write_json(paths.submission_record(task.name), record)
-    share = f", {known_rows:,} of them with the label of the same text in the training part" if known_rows else ""
+    share = f", {known.sum():,} of them as the same text in the training part" if known.any() else ""
     print(f"{path}: {len(test):,} rows{share}")
 
 

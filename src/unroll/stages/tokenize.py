@@ -8,7 +8,7 @@ from unroll.core import paths
 from unroll.core.errors import run_program
 from unroll.core.files import new_folder, write_json, write_manifest
 from unroll.core.params import read_config
-from unroll.data.competition import load_competition
+from unroll.data.rows import load_task
 from unroll.text.corpus import TEST_FOLD
 from unroll.text.encode import encode_rows, read_batches
 from unroll.text.vectors import extend_vocabulary
@@ -17,7 +17,7 @@ from unroll.text.vocabulary import UNKNOWN_ID
 
 def main(task_name: str) -> None:
     """Write data/corpus/<task>/: arrays, vocabulary.json and, if text.vectors names any, vectors.npy."""
-    config, task = read_config(paths.PARAMS), load_competition(paths.competition(task_name))
+    config, task = read_config(paths.PARAMS), load_task(paths.competition(task_name), paths.rows(task_name))
     text = config.task[task.name].text
     encoded = encode_rows(read_batches(paths.rows(task.name)), text)
     vocabulary = encoded.build_vocabulary(text.min_count, text.max_size)
@@ -32,6 +32,11 @@ def main(task_name: str) -> None:
         write_json(scratch / "vocabulary.json", vocabulary.tokens)
         write_manifest(scratch)
 
+    if text.max_tokens is not None:
+        lengths = np.diff(corpus.offsets)
+        print(
+            f"{task.name}: {(lengths >= text.max_tokens).mean():.1%} of the texts are as long as text.max_tokens or cut"
+        )
     test = corpus.tokens_of(np.flatnonzero(corpus.folds == TEST_FOLD))
     unknown = f", {(test == UNKNOWN_ID).mean():.1%} of the test tokens are unknown" if len(test) else ""
     print(

@@ -12,7 +12,7 @@ from unroll.core import paths
 from unroll.core.errors import UnrollError, run_program
 from unroll.core.files import new_folder, sha256_of, write_json
 from unroll.core.params import read_config
-from unroll.data.competition import load_competition
+from unroll.data.rows import load_task, predictions_of
 from unroll.evaluation.metrics import score
 from unroll.models.span_classifier import CELLS
 from unroll.tracking.live import LiveFold
@@ -28,7 +28,7 @@ def main(task_name: str, *names: str) -> None:
     Under torchrun, or with UNROLL_LAUNCH="torchrun …", several processes train together and the main one writes.
     """
     relaunch("unroll.stages.train", [task_name, *names])
-    config, task = read_config(paths.PARAMS), load_competition(paths.competition(task_name))
+    config, task = read_config(paths.PARAMS), load_task(paths.competition(task_name), paths.rows(task_name))
     for name in names:
         if name not in CELLS:
             raise UnrollError(f"cell: found {name!r}, expected {', '.join(CELLS)}")
@@ -46,18 +46,15 @@ def main(task_name: str, *names: str) -> None:
     for cell in cells:
         of_cell = [pair for pair in zip(trainings, results, strict=True) if pair[0].cell == cell]
         run = write_cell(paths.model(task.name, cell), of_cell[0][0], [result for _, result in of_cell], data)
-        scores = run["scores"]
-        print(
-            f"{task.name} {cell}: out-of-fold accuracy {scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}, "
-            f"log loss {scores['log_loss']:.4f}"
-        )
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in run["scores"].items())
+        print(f"{task.name} {cell}: out of fold {scores}")
 
 
 def write_cell(folder: Path, training: Training, results: Sequence[FoldResult], data: TrainingData) -> dict[str, Any]:
     """Write a cell's bundles and predictions, and run.json, from which its run can be logged; return its content."""
-    labels, folds = training.task.labels, [result.summary() for result in results]
-    out_of_fold = collect_folds(results, "valid", labels)
-    truth = pd.Series(data.corpus.labels, index=data.corpus.row_ids)[out_of_fold["row_id"]]
+    task, folds = training.task, [result.summary() for result in results]
+    out_of_fold = collect_folds(results, "valid", task)
+    truth = pd.DataFrame(data.corpus.targets, index=data.corpus.row_ids).loc[out_of_fold["row_id"]]
     with new_folder(folder) as scratch:
         for result, fold in zip(results, folds, strict=True):
             target = scratch / f"fold-{fold['fold']}"
@@ -65,14 +62,14 @@ def write_cell(folder: Path, training: Training, results: Sequence[FoldResult], 
             for name in ("bundle.json", "weights.safetensors", "history.json"):
                 shutil.copyfile(result.done / name, target / name)
         out_of_fold.to_parquet(scratch / "out_of_fold.parquet", index=False)
-        collect_folds(results, "test", labels).to_parquet(scratch / "test.parquet", index=False)
+        collect_folds(results, "test", task).to_parquet(scratch / "test.parquet", index=False)
         run = {
-            "task": training.task.name,
+            "task": task.name,
             "cell": training.cell,
             "digest": sha256_of(*sorted(scratch.glob("fold-*/weights.safetensors"))),
             "corpus_sha256": data.digest,
             "params": run_params(training),
-            "scores": score(out_of_fold[list(labels)].to_numpy(), truth.to_numpy()),
+            "scores": score(task, predictions_of(out_of_fold, task), truth.to_numpy()),
             "folds": folds,
         }
         write_json(scratch / "run.json", run)

@@ -19,7 +19,7 @@ class Batch:
         sequence: which of the B sequences each span lies in, (R,).
         start: first token of each span, (R,).
         end: the token after the last one, (R,).
-        labels: class of each span, -1 where it is not known, (R,).
+        targets: truth of each span, NaN where it is not known, (R, K).
         spans: number of each span in the corpus, (R,).
     """
 
@@ -27,7 +27,7 @@ class Batch:
     sequence: Tensor
     start: Tensor
     end: Tensor
-    labels: Tensor
+    targets: Tensor
     spans: Tensor
 
     def with_tokens(self, tokens: Tensor) -> "Batch":
@@ -37,7 +37,7 @@ class Batch:
     def part(self, first: int, last: int) -> "Batch":
         """Return the sequences from first up to, but not including, last, and the spans in them."""
         inside = (self.sequence >= first) & (self.sequence < last)  # (R,)
-        spans = {name: getattr(self, name)[inside] for name in ("start", "end", "labels", "spans")}
+        spans = {name: getattr(self, name)[inside] for name in ("start", "end", "targets", "spans")}
         return Batch(tokens=self.tokens[first:last], sequence=self.sequence[inside] - first, **spans)
 
     def to(self, device: torch.device) -> "Batch":
@@ -78,6 +78,6 @@ def make_batch(corpus: Corpus, sequences: Ints) -> Batch:
         sequence=torch.from_numpy(np.repeat(np.arange(len(sequences)), counts)),  # (R,)
         start=torch.from_numpy(corpus.starts[spans]),
         end=torch.from_numpy(corpus.ends[spans]),
-        labels=torch.from_numpy(corpus.labels[spans]),
+        targets=torch.from_numpy(corpus.targets[spans]),
         spans=torch.from_numpy(spans),
     )

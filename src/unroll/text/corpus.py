@@ -28,7 +28,7 @@ class Corpus:
         span_offsets: where each sequence's spans begin, and R at the end, (S + 1,).
         starts: first token of each span, counted from the beginning of its sequence, (R,).
         ends: the token after the last one of each span, counted likewise, (R,).
-        labels: class of each span, -1 where it is not known, (R,).
+        targets: truth of each span, (R, K) float32: number of its class, 0 or 1, or numbers; NaN where it is not known.
         row_ids: row of the task that each span is, (R,).
     """
 
@@ -38,12 +38,12 @@ class Corpus:
     span_offsets: Ints
     starts: Ints
     ends: Ints
-    labels: Ints
+    targets: npt.NDArray[np.float32]
     row_ids: Ints
 
     def __post_init__(self) -> None:
         """Raise a ValueError where the arrays do not fit each other."""
-        per_span = {len(self.starts), len(self.ends), len(self.labels), len(self.row_ids), int(self.span_offsets[-1])}
+        per_span = {len(self.starts), len(self.ends), len(self.targets), len(self.row_ids), int(self.span_offsets[-1])}
         per_sequence = {len(self.folds), len(self.offsets) - 1, len(self.span_offsets) - 1}
         if len(per_span) > 1 or len(per_sequence) > 1 or self.offsets[-1] != len(self.tokens):
             raise ValueError("the arrays of the corpus do not fit each other")

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as parquet
 
 from unroll.core.settings import TextConfig
+from unroll.data.rows import TRUTH
 from unroll.text.corpus import TEST_FOLD, Corpus, make_offsets
 from unroll.text.vocabulary import UNKNOWN, Vocabulary, build_vocabulary, get_tokenizer
 
-COLUMNS = ["row_id", "group", "text", "label", "fold"]
+COLUMNS = ["row_id", "group", "text", "fold"]
 Columns = Mapping[Any, Sequence[Any]]
 
 
@@ -75,9 +77,10 @@ class SpanAligner:
 
 
 def read_batches(rows: Path) -> Iterator[Columns]:
-    """Yield COLUMNS of a parquet file, some thousands of rows at a time."""
+    """Yield COLUMNS and the truth of a table of rows, some thousands of rows at a time."""
     with parquet.ParquetFile(rows) as file:
-        for batch in file.iter_batches(2**13, columns=COLUMNS, use_threads=False):
+        truth = [name for name in file.schema_arrow.names if name.startswith(TRUTH)]
+        for batch in file.iter_batches(2**13, columns=[*COLUMNS, *truth], use_threads=False):
             yield batch.to_pydict()
 
 
@@ -88,15 +91,17 @@ def encode_rows(batches: Iterable[Columns], config: TextConfig) -> EncodedRows:
     row, and with context "phrase" every row, becomes a sequence. A row without a token is read as one unknown token.
 
     Args:
-        batches: rows by column, with COLUMNS; no group crosses folds.
+        batches: rows by column, with COLUMNS and the truth; no group crosses folds.
         config: the tokenizer and the context.
     """
     tokenize, aligner, is_grouped = get_tokenizer(config), SpanAligner(), config.context == "sentence"
     numbers: dict[str, int] = {}
     tokens, lengths, folds = array("i"), array("q"), array("q")  # (N,), (S,), (S,)
-    sequences, starts, ends, labels, row_ids = (array("q") for _ in range(5))  # (R,) each
+    sequences, starts, ends, row_ids = (array("q") for _ in range(4))  # (R,) each
+    targets: list[npt.NDArray[np.float32]] = []
     for batch in batches:
-        labels.extend(batch["label"])
+        truth = [batch[name] for name in batch if name.startswith(TRUTH)]
+        targets.append(np.array(truth, dtype=np.float32).T)
         row_ids.extend(batch["row_id"])
         for group, text, fold in zip(batch["group"], batch["text"], batch["fold"], strict=True):
             row = tokenize(text) or [UNKNOWN]
@@ -117,14 +122,14 @@ def encode_rows(batches: Iterable[Columns], config: TextConfig) -> EncodedRows:
         span_offsets=make_offsets(np.bincount(sequences)),
         starts=np.asarray(starts)[order],
         ends=np.asarray(ends)[order],
-        labels=np.asarray(labels)[order],
+        targets=np.concatenate(targets)[order],
         row_ids=np.asarray(row_ids)[order],
     )
     return EncodedRows(corpus, list(numbers))
 
 
 def encode_texts(texts: Sequence[str], config: TextConfig, vocabulary: Vocabulary) -> Corpus:
-    """Encode whole texts, at least one: text number i is sequence i, with one span and an unknown label."""
+    """Encode whole texts, at least one: text number i is sequence i, with one span and an unknown truth."""
     size = len(texts)
-    columns = {"row_id": range(size), "group": texts, "text": texts, "label": [-1] * size, "fold": [-1] * size}
+    columns = {"row_id": range(size), "group": texts, "text": texts, "fold": [-1] * size, TRUTH: [np.nan] * size}
     return encode_rows([columns], config.model_copy(update={"context": "phrase"})).with_vocabulary(vocabulary)

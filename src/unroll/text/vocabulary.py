@@ -18,10 +18,19 @@ Tokenizer = Callable[[str], list[str]]
 
 
 def get_tokenizer(config: TextConfig) -> Tokenizer:
-    """Return the function that splits a text into tokens; a blank text has none."""
+    """Return the function that splits a text into tokens, at most max_tokens; a blank text has none."""
     splitters: dict[str, Tokenizer] = {"characters": list, "whitespace": str.split}
     split = splitters.get(config.tokenizer) or get_torchtext_tokenizer(config.tokenizer)
-    return (lambda text: split(text.lower())) if config.lower else split
+    most = config.max_tokens
+    first = {"head": most, "tail": 0, "both": (most or 0) // 2}[config.truncate] or 0
+
+    def tokenize(text: str) -> list[str]:
+        tokens = split(text.lower() if config.lower else text)
+        if most is None or len(tokens) <= most:
+            return tokens
+        return tokens[:first] + tokens[len(tokens) - (most - first) :]
+
+    return tokenize
 
 
 @dataclass(frozen=True)

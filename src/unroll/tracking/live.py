@@ -4,7 +4,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ class LiveFold(FoldListener):
         if self.run.id is not None:
             with self.run.working():
                 speed = {"spans_per_second": spans_per_second} if spans_per_second else {}
-                runs.log_epoch(self.run.id, self.run.epochs, {**asdict(record), **speed})
+                runs.log_epoch(self.run.id, self.run.epochs, {**record.flat(), **speed})
 
     def end(self, digest: str, scores: Mapping[str, float]) -> None:
         """Log the final scores and the digest of the fold's weights."""

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -21,8 +21,8 @@ import unroll
 from unroll.core.errors import UnrollError
 from unroll.core.files import read_json, sha256_of
 from unroll.data.competition import Competition
-from unroll.evaluation.comparison import join_predictions, score_predictions
-from unroll.evaluation.promotion import choose_best, decide
+from unroll.evaluation.comparison import choose_best, decide_promotion, join_predictions, score_table
+from unroll.models.decisions import Decision
 from unroll.tracking import runs
 from unroll.tracking.runs import CHAMPION, FINISHED, OUTPUTS, PARENT, PREDICTIONS
 from unroll.tracking.store import store_errors, store_lock
@@ -78,7 +78,7 @@ class _Projection:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        return pd.read_parquet(self.outputs.rows, columns=["row_id", "group", "text", "label"])
+        return pd.read_parquet(self.outputs.rows)
 
     @cached_property
     def ensemble(self) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class _Projection:
         members = {f"member_{cell}": run_id for cell, run_id in self.runs.items()}
         if self._begin(ENSEMBLE, members)[1]:
             params = {"weight": self.ensemble["weights"], "nested": self.ensemble["nested"]}
-            self._finish(ENSEMBLE, params, score_predictions(self._predictions(ENSEMBLE), self.task.labels))
+            self._finish(ENSEMBLE, params, score_table(self._predictions(ENSEMBLE), self.task))
 
     def _predictions(self, model: str) -> pd.DataFrame:
         return join_predictions(pd.read_parquet(self.folders[model] / "out_of_fold.parquet"), self.rows)
@@ -174,9 +174,13 @@ class _Projection:
         """Copy what `pyfunc.py` loads, as MLflow refuses links, which DVC may have made; return the paths by name."""
         weights = self.ensemble["weights"] if model == ENSEMBLE else {model: 1.0}
         calibration = self.ensemble["calibration"] if model == ENSEMBLE else None
+        decision = self.ensemble["decision"] if model == ENSEMBLE else asdict(Decision.default(self.task))
         bundles = {cell: sorted(self.folders[cell].glob("fold-*")) for cell in weights}
         names = {cell: [f"{cell}_{bundle.name}" for bundle in found] for cell, found in bundles.items()}
-        predictor = {"labels": self.task.labels, "weights": weights, "calibration": calibration, "bundles": names}
+        predictor = {
+            "task": self.task.model_dump(exclude_unset=True), "weights": weights, "calibration": calibration,
+            "decision": decision, "bundles": names,
+        }  # fmt: skip
         (scratch / "predictor.json").write_text(json.dumps(predictor), encoding="utf-8")
         artifacts = {"predictor": str(scratch / "predictor.json")}
         for cell, found in bundles.items():
@@ -187,7 +191,7 @@ class _Projection:
     def _register_best(self) -> list[str]:
         """Register the best of the cells and the ensemble, once, and move the alias to it if it beats the champion."""
         found = {model: self.client.get_run(run_id) for model, run_id in self.runs.items()}
-        best = choose_best({model: run.data.metrics["score"] for model, run in found.items()})
+        best = choose_best({model: run.data.metrics["score"] for model, run in found.items()}, self.task.metric)
         versions = [each for each in runs.list_versions(self.name) if each.tags.get(OUTPUTS) == self.digests[best]]
         version = versions[0] if versions and best not in self.logged else None
         champion = runs.find_champion(self.name)
@@ -198,16 +202,10 @@ class _Projection:
         if champion is not None and champion.tags.get(OUTPUTS) == self.digests[best]:
             why = f"the files of version {champion.version}, the same model, were missing"
         elif champion is not None:
-            decision = decide(
-                self._predictions(best),
-                runs.read_predictions(str(champion.run_id)),
-                self.task.labels,
-                self.task.metric,
-                by_id=not self.task.is_folder_of_labels,
-                old_is_sample=champion.tags.get("sample") == "yes" and not self.outputs.is_sample,
-            )
-            why = decision.why
-            if not decision.promote:
+            old_is_sample = champion.tags.get("sample") == "yes" and not self.outputs.is_sample
+            old = runs.read_predictions(str(champion.run_id))
+            is_better, why = decide_promotion(self._predictions(best), old, self.task, old_is_sample=old_is_sample)
+            if not is_better:
                 kept = f"version {champion.version} ({champion.tags.get('cell')})"
                 return [f"{self.name}: the champion is still {kept}, not {named}: {why}"]
         self.client.set_registered_model_alias(self.name, CHAMPION, version.version)

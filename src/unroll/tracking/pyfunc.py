@@ -1,4 +1,4 @@
-"""The model that MLflow serves, in its form "models from code": texts in, labels and class probabilities out."""
+"""The model that MLflow serves, in its form "models from code": texts in, what is predicted for each out."""
 
 import json
 from pathlib import Path
@@ -9,39 +9,57 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 from pydantic import BaseModel
 
+from unroll.data.competition import CLASSES, Competition
+from unroll.models.decisions import Decision
 from unroll.models.ensemble import read_calibration
 from unroll.models.predictor import load_predictor
 
 
 class Prediction(BaseModel):
-    """A text's label, the probability of that label, and those of all labels."""
+    """What is predicted for a text.
 
-    label: str
-    probability: float
-    probabilities: dict[str, float]
+    One of several labels has `label`, its `probability` and the `probabilities` of all; several labels have `labels`,
+    those decided on, and `probabilities`; numbers have `values`.
+    """
+
+    label: str | None = None
+    probability: float | None = None
+    probabilities: dict[str, float] | None = None
+    labels: list[str] | None = None
+    values: dict[str, float] | None = None
 
 
-class TextClassifier(PythonModel):
+class TextModel(PythonModel):
     """Predicts with the bundles that it was logged with, as `unroll predict` does: folds averaged, cells weighted."""
 
     def load_context(self, context: Any) -> None:
         """Load the bundles."""
         config = json.loads(Path(context.artifacts["predictor"]).read_text(encoding="utf-8"))
         folders = {cell: [Path(context.artifacts[name]) for name in names] for cell, names in config["bundles"].items()}
-        self.labels: list[str] = config["labels"]
-        calibration = read_calibration(config["calibration"], len(self.labels))
-        self.predictor = load_predictor(folders, config["weights"], self.labels, calibration)
+        self.task = Competition.model_validate(config["task"])
+        calibration = read_calibration(config["calibration"], len(self.task.outputs))
+        self.decision = Decision.of_content(config["decision"], self.task)
+        self.predictor = load_predictor(folders, config["weights"], self.task.outputs, calibration)
         torch.set_num_threads(1)  # small matrices gain nothing from more, and requests arrive in parallel
 
     def predict(self, model_input: list[str]) -> list[Prediction]:  # type: ignore[override]
         """Predict each text alone; MLflow refuses other values than strings because of the type hint."""
-        rows = self.predictor.predict(model_input).tolist() if model_input else []
-        probabilities = [dict(zip(self.labels, row, strict=True)) for row in rows]
-        labels = [max(each, key=each.__getitem__) for each in probabilities]
-        return [
-            Prediction(label=label, probability=each[label], probabilities=each)
-            for label, each in zip(labels, probabilities, strict=True)
-        ]
+        if not model_input:
+            return []
+        predictions, outputs = self.predictor.predict(model_input), self.task.outputs
+        decided = self.decision.apply(predictions, self.task)
+        found = []
+        for row, values in zip(predictions.tolist(), decided.tolist(), strict=True):
+            named = dict(zip(outputs, row, strict=True))
+            if self.task.kind == "number":
+                found.append(Prediction(values=named))
+            elif self.task.kind in CLASSES:
+                label = outputs[int(values[0])]
+                found.append(Prediction(label=label, probability=named[label], probabilities=named))
+            else:
+                labels = [name for name, value in zip(outputs, values, strict=True) if value]
+                found.append(Prediction(labels=labels, probabilities=named))
+        return found
 
 
-set_model(TextClassifier())
+set_model(TextModel())

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache as cached
 from hashlib import sha256
 from importlib.metadata import version
@@ -28,7 +28,8 @@ from unroll.core.files import (
     write_manifest,
 )
 from unroll.core.settings import TaskConfig
-from unroll.data.competition import UNLABELLED, Competition
+from unroll.data.competition import Competition
+from unroll.data.rows import predictions_table
 from unroll.evaluation.metrics import score
 from unroll.models.bundle import WEIGHTS, Bundle, save_bundle
 from unroll.models.span_classifier import SpanClassifier
@@ -40,7 +41,7 @@ from unroll.training.state import History, OnEpoch, derive_seed
 
 CODE = ("data", "text", "models", "training", "evaluation/metrics.py")  # what a fold's result depends on
 LIBRARIES = ("torch", "numpy", "accelerate")
-Probabilities = npt.NDArray[np.float32]
+Predictions = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class Training:
 
     def key(self, data: TrainingData) -> str:
         """Return the hash of all that the result depends on: settings, corpus, code and library versions."""
-        names = [self.task.name, self.task.labels, self.cell, self.fold, self.seed]
+        task = self.task
+        names = [task.name, task.kind, task.outputs, task.metric, task.positive, self.cell, self.fold, self.seed]
         sections = self.config.model_dump(include={"text", "model", "train"})
         code = [code_digest(Path(unroll.__file__).parent), *(version(name) for name in LIBRARIES)]
         return sha256(json.dumps([*names, sections, data.digest, *code]).encode()).hexdigest()[:24]
@@ -106,7 +108,7 @@ def code_digest(package: Path) -> str:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """A fold in the cache: `done`, once it is finished, holds a bundle, history.json, fold.json and probabilities."""
+    """A fold in the cache: `done`, once it is finished, holds a bundle, history.json, fold.json and predictions."""
 
     done: Path
     checkpoints: Path
@@ -131,10 +133,10 @@ class FoldResult:
         """Return fold, digest (sha256 of the weights), best_epoch and the scores on the rows held out."""
         return dict(read_json(self.done / "fold.json"))
 
-    def probabilities(self, part: str) -> tuple[Ints, Probabilities]:
-        """Return row ids, (R,), and class probabilities, (R, C), of the rows held out ("valid") or of "test"."""
+    def predictions(self, part: str) -> tuple[Ints, Predictions]:
+        """Return row ids, (R,), and predictions, (R, P), of the rows held out ("valid") or of "test"."""
         with np.load(self.done / f"{part}.npz", allow_pickle=False) as content:
-            return content["row_ids"], content["probabilities"]
+            return content["row_ids"], content["predictions"]
 
 
 @dataclass(frozen=True)
@@ -166,11 +168,17 @@ def train_fold(
     fold = prepare_fold(training, data)
     seed = derive_seed(training.seed, training.fold)
     torch.manual_seed(seed)
-    model = SpanClassifier(training.cell, training.config.model, len(fold.vocabulary), len(training.task.labels))
+    task, size = training.task, len(fold.vocabulary)
+    model = SpanClassifier(training.cell, training.config.model, size, len(task.outputs), task.kind)
+    if task.kind == "number":
+        known = fold.corpus.targets[fold.corpus.spans_of(fold.train)]  # (R, K)
+        deviation = np.nanstd(known, axis=0)
+        model.offset = torch.from_numpy(np.nanmean(known, axis=0))
+        model.scale = torch.from_numpy(np.where(deviation > 0, deviation, 1).astype(np.float32))
     if fold.vectors is not None:
-        set_vectors(model, fold.vectors, f"{training.task.name}.model.embedding")
+        set_vectors(model, fold.vectors, f"{task.name}.model.embedding")
     history = fit(
-        model, fold.corpus, fold.train, fold.valid, training.config.train, seed=seed,
+        model, fold.corpus, fold.train, fold.valid, training.config.train, task, seed=seed,
         title=str(training), on_epoch=on_epoch, checkpoint=result.checkpoints,
     )  # fmt: skip
     parts = {"valid": fold.valid, "test": fold.test}
@@ -196,10 +204,10 @@ def prepare_fold(training: Training, data: TrainingData) -> FoldData:
         known |= np.isfinite(data.vectors).all(1)
     vocabulary, new_ids = data.vocabulary.restrict(known)
     known[0] = True  # the unknown token
-    labels = np.array(corpus.labels)
-    labels[corpus.spans_of(test)] = UNLABELLED
+    targets = np.array(corpus.targets)
+    targets[corpus.spans_of(test)] = np.nan
     return FoldData(
-        corpus=replace(corpus, tokens=new_ids[corpus.tokens], labels=labels),
+        corpus=replace(corpus, tokens=new_ids[corpus.tokens], targets=targets),
         vocabulary=vocabulary,
         vectors=None if data.vectors is None else data.vectors[known],
         train=np.concatenate([train, test]) if training.config.train.language_model else train,
@@ -224,35 +232,36 @@ def set_vectors(model: SpanClassifier, vectors: npt.NDArray[np.float32], key: st
 
 def save_fold(
     result: FoldResult, training: Training, fold: FoldData, model: SpanClassifier, history: History,
-    predictions: dict[str, Probabilities],
+    predictions: dict[str, Predictions],
 ) -> None:  # fmt: skip
     """Write the finished fold and delete its checkpoints."""
     task, config, corpus = training.task, training.config, fold.corpus
     with new_folder(result.done) as scratch:
-        names = (task.name, training.cell, task.labels, task.label_names)
+        names = (task.name, training.cell, task.kind, task.outputs)
         save_bundle(scratch, Bundle(*names, config.text, config.model, fold.vocabulary, model.eval()))
-        write_json(scratch / "history.json", asdict(history))
-        scores = score(predictions["valid"], corpus.labels[corpus.spans_of(fold.valid)])
+        epochs = [record.flat() for record in history.epochs]
+        write_json(scratch / "history.json", {"best_epoch": history.best_epoch, "epochs": epochs})
+        scores = score(task, predictions["valid"], corpus.targets[corpus.spans_of(fold.valid)])
         digest = sha256_of_file(scratch / WEIGHTS)
         summary = {"fold": training.fold, "digest": digest, "best_epoch": history.best_epoch, **scores}
         write_json(scratch / "fold.json", summary)
         for name, sequences in (("valid", fold.valid), ("test", fold.test)):
             row_ids = corpus.row_ids[corpus.spans_of(sequences)]
-            np.savez(scratch / f"{name}.npz", row_ids=row_ids, probabilities=predictions[name])
+            np.savez(scratch / f"{name}.npz", row_ids=row_ids, predictions=predictions[name])
         write_manifest(scratch)
     shutil.rmtree(result.checkpoints, ignore_errors=True)
 
 
-def collect_folds(results: Sequence[FoldResult], part: str, labels: Sequence[str]) -> pd.DataFrame:
-    """Return one table of the folds' probabilities: row_id, for "valid" fold, and a column per label; sorted by row_id.
+def collect_folds(results: Sequence[FoldResult], part: str, task: Competition) -> pd.DataFrame:
+    """Return one table of the folds' predictions: row_id, for "valid" fold, and the outputs; sorted by row_id.
 
     "valid" stacks the rows that each fold held out; "test" averages the folds.
     """
-    row_ids, probabilities = zip(*(result.probabilities(part) for result in results), strict=True)
+    row_ids, predictions = zip(*(result.predictions(part) for result in results), strict=True)
     keys = {"row_id": row_ids[0]}
     if part == "valid":
         folds = [result.summary()["fold"] for result in results]
         keys = {"row_id": np.concatenate(row_ids), "fold": np.repeat(folds, [len(ids) for ids in row_ids])}
-    values = np.concatenate(probabilities) if part == "valid" else np.mean(probabilities, axis=0)
-    table = pd.DataFrame(keys).join(pd.DataFrame(values, columns=list(labels)))
+    values = np.concatenate(predictions) if part == "valid" else np.mean(predictions, axis=0)
+    table = pd.DataFrame(keys).join(predictions_table(values, task))
     return table.sort_values("row_id", ignore_index=True)

@@ -16,7 +16,6 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from unroll.core.errors import UnrollError
-from unroll.data.competition import UNLABELLED
 from unroll.models.inference import predict
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch, make_batch
@@ -94,8 +93,8 @@ def relaunch(module: str, arguments: list[str]) -> None:
 
 
 def count_labelled(corpus: Corpus, sequences: Ints) -> int:
-    """Return how many spans of the sequences have a label."""
-    return int(np.count_nonzero(corpus.labels[corpus.spans_of(sequences)] != UNLABELLED))
+    """Return how many spans of the sequences have a known target."""
+    return int(np.isfinite(corpus.targets[corpus.spans_of(sequences)]).any(1).sum())
 
 
 def shard_batch(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[Batch, BatchTotals, int]:
@@ -114,15 +113,15 @@ def shard_batch(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[
 def predict_sharded(
     model: SpanClassifier, corpus: Corpus, sequences: Ints, processes: Processes
 ) -> npt.NDArray[np.float32]:
-    """Return what `predict` returns, (R, C), on every process; each computes a share of it."""
+    """Return what `predict` returns, (R, P), on every process; each computes a share of it."""
     if not len(sequences):
-        return np.empty((0, model.classes), np.float32)
+        return np.empty((0, model.outputs), np.float32)
     if processes.count == 1:
         return predict(model, corpus, sequences)
     mine = sequences[processes.index :: processes.count]
-    shards = processes.gather(predict(model, corpus, mine) if len(mine) else np.empty((0, model.classes), np.float32))
+    shards = processes.gather(predict(model, corpus, mine) if len(mine) else np.empty((0, model.outputs), np.float32))
     owner = np.repeat(np.arange(len(sequences)) % processes.count, np.diff(corpus.span_offsets)[sequences])  # (R,)
-    probabilities = np.empty((len(owner), model.classes), np.float32)
+    predictions = np.empty((len(owner), model.outputs), np.float32)
     for index, shard in enumerate(shards):
-        probabilities[owner == index] = shard
-    return probabilities
+        predictions[owner == index] = shard
+    return predictions

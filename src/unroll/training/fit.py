@@ -12,11 +12,12 @@ from tqdm import tqdm
 
 from unroll.core.errors import UnrollError, is_out_of_memory
 from unroll.core.settings import TrainConfig
+from unroll.data.competition import Competition
 from unroll.evaluation.metrics import score
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch, plan_batches
 from unroll.text.corpus import Corpus, Ints
-from unroll.training.distributed import Processes, count_labelled, join_processes, predict_sharded, shard_batch
+from unroll.training.distributed import count_labelled, join_processes, predict_sharded, shard_batch
 from unroll.training.losses import BatchTotals
 from unroll.training.optimization import drop_words
 from unroll.training.progress import open_bar
@@ -32,8 +33,8 @@ from unroll.training.state import (
 
 
 def fit(
-    model: SpanClassifier, corpus: Corpus, train: Ints, valid: Ints, config: TrainConfig, *, seed: int,
-    title: str = "training", on_epoch: OnEpoch = lambda record, speed: None, checkpoint: Path | None = None,
+    model: SpanClassifier, corpus: Corpus, train: Ints, valid: Ints, config: TrainConfig, task: Competition, *,
+    seed: int, title: str = "training", on_epoch: OnEpoch = lambda record, speed: None, checkpoint: Path | None = None,
     quiet: bool = False,
 ) -> History:  # fmt: skip
     """Train a model, which ends with the weights of its best epoch.
@@ -46,8 +47,9 @@ def fit(
         model: trained in place; the caller has initialised it.
         corpus: the arrays.
         train: numbers of the sequences to train on; those without labels serve the language model alone.
-        valid: numbers of the sequences whose accuracy decides which epoch is the best.
+        valid: numbers of the sequences whose score decides which epoch is the best.
         config: the recipe.
+        task: what is predicted, and the metric.
         seed: of batch order and dropout.
         title: names the training in messages.
         on_epoch: called by the main process with an epoch's record and the spans per second, first for the epochs of a
@@ -65,7 +67,7 @@ def fit(
     steps = len(plan_batches(lengths, config.batch_size))
     epochs = max(config.epochs, math.ceil(config.min_steps / steps))
     counts = torch.from_numpy(np.bincount(corpus.tokens_of(train), minlength=model.tokens))
-    state = TrainState(model, config, counts, epochs * steps, seed)
+    state = TrainState(model, config, counts, epochs * steps, seed, task.metric)
     state.restore(processes.from_main(load_checkpoint(checkpoint) if checkpoint else None))
     for record in state.history.epochs:
         on_epoch(record, None)
@@ -80,7 +82,10 @@ def fit(
             batches = (shard_batch(corpus, train[chunk], processes) for chunk in plan)
             loss = train_epoch(title, state, batches, bar) / spans
             speed = spans / (time.perf_counter() - began)
-            record = validate(state, corpus, valid, processes, epoch=epoch, loss=loss)
+            rate = float(state.schedule.get_last_lr()[0])
+            predictions = predict_sharded(state.eval_model, corpus, valid, processes)
+            scores = score(task, predictions, corpus.targets[corpus.spans_of(valid)])
+            record = EpochRecord(epoch, loss, rate, scores)
             state.add(record)
             if checkpoint:
                 save_checkpoint(checkpoint, epoch, state.content())
@@ -119,16 +124,7 @@ def train_epoch(
             )
         total_loss += loss * spans
         bar.update(spans)
-        accuracy = f", accuracy {state.history.epochs[-1].valid_accuracy:.4f}" if state.history.epochs else ""
-        bar.set_postfix_str(f"loss {loss:.3f}{accuracy}", refresh=False)
+        metric, epochs = state.history.metric, state.history.epochs
+        scored = f", {metric} {epochs[-1].scores[metric]:.4f}" if epochs else ""
+        bar.set_postfix_str(f"loss {loss:.3f}{scored}", refresh=False)
     return total_loss
-
-
-def validate(
-    state: TrainState, corpus: Corpus, valid: Ints, processes: Processes, *, epoch: int, loss: float
-) -> EpochRecord:
-    """Return the record of an epoch with its scores on the sequences held out."""
-    probabilities = predict_sharded(state.eval_model, corpus, valid, processes)
-    scores = score(probabilities, corpus.labels[corpus.spans_of(valid)])
-    rate = float(state.schedule.get_last_lr()[0])
-    return EpochRecord(epoch=epoch, loss=loss, lr=rate, **{f"valid_{name}": scores[name] for name in scores})

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from unroll.core.settings import HelloConfig, LessonConfig, ModelConfig, TrainConfig
+from unroll.data.competition import Competition, Target
 from unroll.models.cells import STEPS, first_state, read_weights
 from unroll.models.inference import predict
 from unroll.models.span_classifier import CELLS, SpanClassifier
@@ -23,6 +24,10 @@ from unroll.training.state import EpochRecord
 TEXT = "hihell"
 TARGET = "ihello"
 LETTERS = ("h", "i", "e", "l", "o")
+TASK = Competition(
+    name="hello", title=TEXT, folder="hello", train=TEXT, text=(TEXT,), metric="accuracy",
+    target=Target(columns=(TARGET,), kind="classes", labels=LETTERS),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,14 +86,14 @@ def teach_sequence(cell: str, lesson: str, shape: ModelConfig, config: LessonCon
     """Train the project's own model on the whole sequence at once, each step a span."""
     torch.manual_seed(seed)
     corpus, sequence = make_hello_corpus(), np.array([0])
-    model = SpanClassifier(cell, shape, tokens=len(LETTERS), classes=len(LETTERS))
+    model = SpanClassifier(cell, shape, tokens=len(LETTERS), outputs=len(LETTERS))
     epochs: list[LessonEpoch] = []
 
     def on_epoch(record: EpochRecord, spans_per_second: float | None) -> None:
         letters = predict(model, corpus, sequence).argmax(1).tolist()
         epochs.append(LessonEpoch(cell, lesson, record.epoch, record.loss, _spell(letters)))
 
-    fit(model, corpus, sequence, sequence, _recipe(config), seed=seed, on_epoch=on_epoch, quiet=True)
+    fit(model, corpus, sequence, sequence, _recipe(config), TASK, seed=seed, on_epoch=on_epoch, quiet=True)
     return epochs
 
 
@@ -97,7 +102,7 @@ def make_hello_corpus() -> Corpus:
     steps, ends = np.arange(len(TEXT)), np.array([0, len(TEXT)])
     return Corpus(
         tokens=np.array(_numbers(TEXT), dtype=np.int32), offsets=ends, folds=np.array([0]), span_offsets=ends,
-        starts=steps, ends=steps + 1, labels=np.array(_numbers(TARGET)), row_ids=steps,
+        starts=steps, ends=steps + 1, targets=np.array(_numbers(TARGET), dtype=np.float32)[:, None], row_ids=steps,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The training loss: the spans' cross-entropy and, if wanted, that of each word's neighbours."""
+"""The training loss: that of the spans by kind of target and, if wanted, that of each word's neighbours."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,13 @@ from torch.nn import functional
 
 from unroll.core.errors import UnrollError
 from unroll.core.settings import TrainConfig
-from unroll.data.competition import UNLABELLED
+from unroll.data.competition import CLASSES
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch
 from unroll.text.vocabulary import UNKNOWN_ID
 
 NUM_SAMPLED = 512  # words in a sampled softmax
+IGNORED = -1  # the class of a span whose label is not known
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,28 @@ class Objective(nn.Module):
         self.language_model = LanguageModel(model, counts) if config.language_model else None
 
     def forward(self, batch: Batch, totals: BatchTotals) -> tuple[Tensor, Tensor]:
-        """Return the loss to minimise and the part of it due to labels, in nats per span of the whole batch."""
+        """Return the loss to minimise and the part of it due to labels, per span of the whole batch, in nats."""
         hidden = self.model.encode(batch.tokens)  # (B, T, D * H)
-        logits = self.model.read_out(hidden, batch)  # (R, C)
-        labelled = int((batch.labels != UNLABELLED).sum())
-        if labelled:
-            loss = functional.cross_entropy(
-                logits.float(), batch.labels, ignore_index=UNLABELLED, label_smoothing=self.label_smoothing
-            )
-        else:
-            loss = logits.sum() * 0  # every process needs a gradient of all weights
+        raw = self.model.read_out(hidden, batch).float()  # (R, P)
+        known = batch.targets.isfinite()  # (R, K)
+        labelled = int(known.any(1).sum())
+        # Without a target there is a loss too: every process needs a gradient of all weights.
+        loss = self.span_loss(raw, batch.targets, known) if labelled else raw.sum() * 0
         loss = loss * (labelled / totals.labelled) if labelled != totals.labelled else loss
         if self.language_model is None:
             return loss, loss.detach()
         weight = self.language_model_weight * len(batch.tokens) / totals.sequences
         return loss + weight * self.language_model(hidden, batch.tokens), loss.detach()
+
+    def span_loss(self, raw: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+        """Return the mean loss over the known targets, (R, K): cross-entropy, or the standardised squared error."""
+        if self.model.kind in CLASSES:
+            labels = torch.where(known, targets, IGNORED)[:, 0].long()  # (R,)
+            return functional.cross_entropy(raw, labels, ignore_index=IGNORED, label_smoothing=self.label_smoothing)
+        if self.model.kind == "multilabel":
+            return functional.binary_cross_entropy_with_logits(raw[known], targets[known])
+        standardised = (targets - self.model.offset) / self.model.scale
+        return functional.mse_loss(raw[known], standardised[known])
 
 
 class LanguageModel(nn.Module):

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from unroll.core.errors import warn
 from unroll.core.files import new_file
 from unroll.core.settings import TrainConfig
+from unroll.evaluation.metrics import sign_of
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch
 from unroll.training.losses import BatchTotals, Objective
@@ -25,14 +27,20 @@ from unroll.training.optimization import choose_precision, make_average, make_op
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The results of an epoch, losses in nats per span. It holds no time, so that it is the same in every run."""
+    """The results of an epoch: the loss per span, and the scores of the rows held out by metric.
+
+    It holds no time, so that it is the same in every run.
+    """
 
     epoch: int
     loss: float
-    valid_log_loss: float
-    valid_accuracy: float
-    valid_macro_f1: float
     lr: float
+    scores: dict[str, float]
+
+    def flat(self) -> dict[str, float]:
+        """Return all values in one level, the scores as `valid_<metric>`."""
+        scores = {f"valid_{name}": value for name, value in self.scores.items()}
+        return {"epoch": self.epoch, "loss": self.loss, "lr": self.lr, **scores}
 
 
 OnEpoch = Callable[[EpochRecord, float | None], None]
@@ -40,7 +48,9 @@ OnEpoch = Callable[[EpochRecord, float | None], None]
 
 @dataclass
 class History:
-    """The records of all epochs, and the epoch whose weights were kept."""
+    """The records of all epochs, and the epoch whose weights were kept, the one with the best score of a metric."""
+
+    metric: str
 
     epochs: list[EpochRecord] = field(default_factory=list)
     best_epoch: int = 0
@@ -49,6 +59,11 @@ class History:
     def best(self) -> EpochRecord:
         """Return the record of the epoch whose weights were kept."""
         return self.epochs[self.best_epoch - 1]
+
+    def is_better(self, record: EpochRecord) -> bool:
+        """Return whether an epoch is better than the best so far; a score that is not a number is the worst."""
+        new, old = (sign_of(self.metric) * each.scores[self.metric] for each in (record, self.best))
+        return new > old or (math.isnan(old) and not math.isnan(new))
 
 
 class TrainState:
@@ -61,10 +76,12 @@ class TrainState:
         best_weights: those of `eval_model` in the best epoch so far.
     """
 
-    def __init__(self, model: SpanClassifier, config: TrainConfig, counts: Tensor, steps: int, seed: int) -> None:
+    def __init__(
+        self, model: SpanClassifier, config: TrainConfig, counts: Tensor, steps: int, seed: int, metric: str
+    ) -> None:
         """Build the parts for a number of steps, given each token's number of occurrences, (V,)."""
         self.config, self.model = config, model
-        self.history, self.best_weights = History(), dict[str, Tensor]()
+        self.history, self.best_weights = History(metric), dict[str, Tensor]()
         self.accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
         self.averaged = AveragedModel(model, multi_avg_fn=make_average(config.ema)) if config.ema else None
         torch.manual_seed(derive_seed(seed, 0, 0))  # for the weights of the objective itself
@@ -95,7 +112,7 @@ class TrainState:
     def add(self, record: EpochRecord) -> None:
         """Append an epoch, and copy the weights if it is the best so far."""
         self.history.epochs.append(record)
-        if not self.best_weights or record.valid_accuracy > self.history.best.valid_accuracy:
+        if not self.best_weights or self.history.is_better(record):
             self.history.best_epoch = record.epoch
             self.best_weights = copy.deepcopy(self.eval_model.state_dict())
 
@@ -116,7 +133,8 @@ class TrainState:
         for name, part in self._parts.items():
             part.load_state_dict(content[name])
         epochs = [EpochRecord(**record) for record in content["history"]["epochs"]]
-        self.history, self.best_weights = History(epochs, content["history"]["best_epoch"]), content["best_weights"]
+        self.history = History(self.history.metric, epochs, content["history"]["best_epoch"])
+        self.best_weights = content["best_weights"]
 
 
 def derive_seed(*numbers: int) -> int:

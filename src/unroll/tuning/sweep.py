@@ -11,7 +11,7 @@ import socket
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ import numpy as np
 from unroll.core.errors import UnrollError
 from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
+from unroll.evaluation.metrics import sign_of
 from unroll.text.corpus import Corpus
 from unroll.training.cross_validation import Training, TrainingData, train_fold
 from unroll.training.state import EpochRecord
@@ -119,7 +120,7 @@ def run_sweep(sweep: Sweep, trials: int, cache: Path, mlflow: Mapping[str, Any])
     finished = study.get_trials(states=[TrialState.COMPLETE])
     if not finished:
         raise UnrollError("no trial finished; the errors are above")
-    return Best(dict(study.best_trial.params), float(study.best_value), len(finished))
+    return Best(dict(study.best_trial.params), sign_of(sweep.task.metric) * float(study.best_value), len(finished))
 
 
 def apply_values(config: TaskConfig, values: Mapping[str, Any]) -> TaskConfig:
@@ -204,13 +205,12 @@ def _train(values: Mapping[str, Any], *, sweep: Sweep) -> None:
     """Train one cell on one fold, in a process of Ray."""
     from ray import tune
 
-    best = 0.0
+    best = float("-inf")
 
     def report(record: EpochRecord, spans_per_second: float | None) -> None:
         nonlocal best
-        content = asdict(record)
-        best = max(best, content[f"valid_{sweep.task.metric}"])
-        tune.report({**content, "score": best})
+        best = max(best, sign_of(sweep.task.metric) * record.scores[sweep.task.metric])
+        tune.report({**record.flat(), "score": best})
 
     config = apply_values(sweep.config, values)
     cell, fold = config.tune.cell, config.tune.fold
@@ -230,8 +230,9 @@ def _make_callback(mlflow: Mapping[str, Any]) -> Any:
             super().log_trial_start(trial)
 
         def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
-            names = {*EpochRecord.__dataclass_fields__, "score", "training_iteration"} & result.keys()
-            super().log_trial_result(iteration, trial, {name: result[name] for name in names})
+            wanted = ("epoch", "loss", "lr", "score", "training_iteration")
+            kept = {name: each for name, each in result.items() if name in wanted or name.startswith("valid_")}
+            super().log_trial_result(iteration, trial, kept)
 
         def log_trial_end(self, trial: Any, failed: bool = False) -> None:
             score = trial.last_result.get("score")

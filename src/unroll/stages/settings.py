@@ -1,0 +1,20 @@
+"""Stage settings: a task's settings, defaults and differences, as a file on whose keys the other stages depend."""
+
+import sys
+
+from unroll.core import paths
+from unroll.core.errors import UnrollError, run_program
+from unroll.core.files import write_json
+from unroll.core.params import read_config
+
+
+def main(task_name: str) -> None:
+    """Write data/settings/<task>.json."""
+    config = read_config(paths.PARAMS)
+    if task_name not in config.task:
+        raise UnrollError(f"{paths.PARAMS}: tasks: does not list {task_name}")
+    write_json(paths.settings(task_name), config.task[task_name].model_dump(exclude={"tune"}))
+
+
+if __name__ == "__main__":
+    run_program(lambda: main(*sys.argv[1:]))
