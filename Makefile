@@ -72,6 +72,6 @@ ui: $(READY)  ## the MLflow UI; PORT=5000
 	@unroll ui --port $(PORT)
 
 clean:  ## remove what the pipeline made, DVC's cache and MLflow's runs; history.csv stays
-	rm -rf .cache .dvc/cache .dvc/tmp data/raw data/rows data/corpus data/ensemble models mlruns mlartifacts mlflow.db* \
+	rm -rf .cache .dvc/cache .dvc/tmp data/raw data/settings data/rows data/corpus data/ensemble models mlruns mlartifacts mlflow.db* \
 	  reports/figures reports/plots reports/submissions/*.json reports/index.html reports/hello.json
 	find reports/submissions -name '*.csv' ! -name history.csv -delete 2>/dev/null || true

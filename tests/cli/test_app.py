@@ -11,6 +11,8 @@ from typer.main import get_command
 from tests.support.command import unroll
 from tests.support.project import ROOT, Project, copy_project
 from unroll.cli.app import app
+from unroll.core.params import read_config
+from unroll.data.competition import load_competition
 
 COMMANDS = list(get_command(app).commands)  # type: ignore[attr-defined]
 
@@ -119,3 +121,23 @@ def test_make_refuses_a_folder_that_is_not_there_before_dvc_starts(project: Proj
     assert done.returncode != 0
     assert "error: nowhere: no such folder" in done.stderr
     assert "Running stage" not in done.stdout
+
+
+def test_a_new_competition_is_a_file_and_the_only_task(project: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "spooky-authors"
+    folder.mkdir()
+    (folder / "train.csv").write_text(
+        "id,text,author\n" + "".join(f"a{n},it is row {n},{'XY'[n % 2]}\n" for n in range(9))
+    )
+    (folder / "test.csv").write_text("id,text\nb,it is a row\n")
+    done = project.run("unroll", "new", str(folder), "--only", "--metric", "log_loss")
+    assert "written: competitions/spooky.yaml" in done.stdout
+    task = load_competition(project.folder / "competitions/spooky.yaml")
+    assert (task.outputs, task.metric, task.form, task.folder) == (("X", "Y"), "log_loss", "probabilities", folder.name)
+    config = read_config(project.folder / "params.yaml")
+    assert (config.tasks, config.data.dir) == (("spooky",), str(tmp_path))
+    assert config.task["spooky"] == config.defaults
+    project.run("dvc", "repro", "prepare@spooky")
+    again = project.run("unroll", "new", str(folder), check=False)
+    assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+    assert "competitions/spooky.yaml: exists; give another --name, or --force" in again.stderr

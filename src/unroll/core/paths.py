@@ -11,6 +11,7 @@ VECTOR_CACHE = Path(".cache/vectors")
 DOWNLOAD_CACHE = Path(".cache/downloads")
 SUBMIT_LOCK = Path(".cache/submit.lock")
 SAMPLE = Path("data/sample")
+COMPETITION_FILES = Path("data/competitions")  # downloaded by `unroll new`
 LEDGER = Path("reports/submissions/history.csv")
 DVC_LOCK = Path("dvc.lock")
 REPORT = Path("reports/index.html")

@@ -133,6 +133,28 @@ def _download_from_kaggle(name: str, *, is_dataset: bool, partial: Path) -> Path
     return partial / f"{name.rpartition('/')[2]}.zip"
 
 
+def download_competition(name: str, into: Path) -> Path:
+    """Download all files of a competition into a folder of its name below a folder, unless it is there.
+
+    Raises:
+        UnrollError: the files cannot be downloaded.
+    """
+    folder, partial = into / name, into / f".{name}.download"
+    if folder.is_dir():
+        return folder
+    partial.mkdir(parents=True, exist_ok=True)
+    archive = _download_from_kaggle(name, is_dataset=False, partial=partial)
+    try:
+        with new_folder(folder) as scratch, zipfile.ZipFile(archive) as content:
+            check_archive(content, archive.name)
+            content.extractall(scratch)
+    except ZIP_ERRORS as error:
+        raise UnrollError(f"{name}: not a whole zip archive ({error}); try again") from None
+    finally:
+        shutil.rmtree(partial)
+    return folder
+
+
 def _extract(task: Competition, archive: Path, into: Path, origin: str) -> None:
     """Extract a task's files, plain or zipped, from the outermost folder of an archive that has all of them."""
     wanted = [Path(name) for name in raw_file_names(task)]

@@ -1,0 +1,93 @@
+"""`unroll new`: a competition's definition, proposed from its files."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from ruamel.yaml import YAML
+
+from unroll.core import paths
+from unroll.core.errors import UnrollError
+from unroll.core.files import new_file
+from unroll.core.params import set_params
+from unroll.core.settings import SourceName
+from unroll.data.competition import METRICS, load_competition
+
+Column = Annotated[str | None, typer.Option(help="A column; by default guessed.")]
+Columns = Annotated[list[str] | None, typer.Option(help="A column; may be given several times.")]
+
+
+def new(
+    place: Annotated[str, typer.Argument(help="Folder of the competition's files; with --source kaggle, its name.")],
+    name: Annotated[
+        str | None, typer.Option(help="The task's name; by default the first word of the competition's.")
+    ] = None,
+    source: Annotated[SourceName, typer.Option(help="kaggle: download the files first.")] = "local",
+    target: Columns = None,
+    text: Columns = None,
+    id: Column = None,  # noqa: A002 the option's name
+    group: Column = None,
+    kind: Annotated[str | None, typer.Option(help="classes, multilabel, ordinal or number.")] = None,
+    metric: Annotated[str | None, typer.Option(help=f"One of {', '.join(METRICS)}.")] = None,
+    only: Annotated[
+        bool, typer.Option("--only", help="Let the next `dvc repro` run this task alone, on these files.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a definition of this name.")] = False,
+) -> None:
+    """Look at a competition's files and write competitions/<task>.yaml; docs/competitions.md explains its keys.
+
+    Example: unroll new ../files/spooky-author-identification --only
+    """
+    from unroll.data.proposal import UndecidedError, propose
+
+    folder = Path(place)
+    if source == "kaggle":
+        from unroll.kaggle.downloads import download_competition
+
+        folder = download_competition(place, paths.COMPETITION_FILES)
+    task = name or folder.resolve().name.split("-")[0].lower()
+    path = paths.competition(task)
+    if path.exists() and not force:
+        raise UnrollError(f"{path}: exists; give another --name, or --force to replace it")
+    options: dict[str, Any] = {"target": target, "text": text, "id": id, "group": group, "kind": kind, "metric": metric}
+    given = {key: value for key, value in options.items() if value}
+    try:
+        found = propose(folder.resolve(), given)
+    except UndecidedError as error:
+        if not sys.stdin.isatty():
+            raise
+        answer = typer.prompt(f"{error}\ncolumns, with commas between them")
+        found = propose(folder.resolve(), {**given, "target": [column.strip() for column in answer.split(",")]})
+    for key in [key for key in ("metric",) if key in found.unsure and sys.stdin.isatty()]:
+        fitting = [each for each, kinds in METRICS.items() if found.keys["target"]["kind"] in kinds]
+        found.keys[key] = typer.prompt(f"{key} (one of {', '.join(fitting)})", default=found.keys[key])
+    width = max(map(len, found.keys))
+    for key, value in found.keys.items():
+        shown, mark = json.dumps(value, ensure_ascii=False), "  ← look at this" if key in found.unsure else ""
+        typer.echo(f"{key:<{width}}  {shown if len(shown) <= 70 else shown[:69] + '…'}")
+        typer.echo(f"{'':<{width}}    {found.reasons[key]}{mark}")
+    write_definition(path, found.keys)
+    load_competition(path)
+    typer.echo(f"written: {path}")
+    if only:
+        parent, here = folder.resolve().parent, Path.cwd()
+        chosen = parent.relative_to(here) if parent.is_relative_to(here) else parent
+        set_params(paths.PARAMS, {"tasks": [task], "data": {"source": "local", "dir": str(chosen)}})
+        typer.echo("next: dvc repro")
+    else:
+        typer.echo(f"next: add {task} to `tasks` in {paths.PARAMS}, `unroll data {folder.parent}`, and dvc repro")
+
+
+def write_definition(path: Path, keys: dict[str, Any]) -> None:
+    """Write a definition as YAML, lists and mappings in one line."""
+    yaml, lines = YAML(typ="safe"), []
+    yaml.default_flow_style, yaml.width, yaml.allow_unicode = True, 4096, True
+    for key, value in keys.items():
+        stream = io.StringIO()
+        yaml.dump(value, stream)
+        lines.append(f"{key}: {stream.getvalue().removesuffix('...' + chr(10)).strip()}\n")
+    with new_file(path) as scratch:
+        scratch.write_text("".join(lines), encoding="utf-8")
