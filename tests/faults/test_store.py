@@ -89,7 +89,10 @@ def finish(project: Project, process: subprocess.Popen[str]) -> None:
 
 
 def assert_complete(found: list[dict[str, Any]]) -> None:
-    """Assert that every run is there once, with all that describes it."""
+    """Assert that every run is there once, with all that describes it, beside the one that was cut off."""
+    (cut_off,) = (run for run in found if run["status"] == "RUNNING")
+    assert cut_off["name"] == "sentiment GRU fold 0"
+    found = [run for run in found if run is not cut_off]
     assert [run["name"] for run in found] == ["sentiment GRU", "sentiment GRU fold 0", "sentiment ensemble"]
     assert {run["status"] for run in found} == {"FINISHED"}
     assert found[1]["parent"] == found[0]["id"]
@@ -109,7 +112,7 @@ def test_a_server_lost_in_the_middle_of_a_training(tokenized: Project, tmp_path:
     with mlflow_server(tmp_path, port):
         tokenized.run("python", "-m", "unroll.stages.evaluate", "sentiment", MLFLOW_TRACKING_URI=address)
         assert_complete(runs(tokenized, address))
-    tell(f"MLflow server {fault}", "one warning; the run is completed from the outputs")
+    tell(f"MLflow server {fault}", "one warning; the fold is logged anew from the outputs")
 
 
 def test_a_sqlite_store_locked_in_the_middle(tokenized: Project, tell: Tell) -> None:
@@ -121,7 +124,7 @@ def test_a_sqlite_store_locked_in_the_middle(tokenized: Project, tell: Tell) -> 
         finish(tokenized, process)
     tokenized.run("python", "-m", "unroll.stages.evaluate", "sentiment")
     assert_complete(runs(tokenized, store))
-    tell("MLflow's database locked in the middle", "one warning; the run is completed from the outputs")
+    tell("MLflow's database locked in the middle", "one warning; the fold is logged anew from the outputs")
 
 
 def test_a_store_that_is_away_stops_no_stage(tokenized: Project, trained: dict[str, bytes], tell: Tell) -> None:
