@@ -69,7 +69,7 @@ def test_numbers_with_a_joined_table_and_groups(tmp_path: Path) -> None:
     write(tmp_path, "summaries_train.csv", "student_id,prompt_id,text,content,wording", rows)
     write(tmp_path, "prompts_train.csv", "prompt_id,title,body", [f"p{n},On it,a b c d e f g" for n in range(3)])
     with pytest.raises(
-        UnrollError, match=r"nothing says which columns of summaries_train.csv are predicted; name them"
+        UnrollError, match=r"nothing says which columns of summaries_train.csv are predicted"
     ):
         propose(tmp_path, {})
     found = propose(tmp_path, {"target": ["content", "wording"]})
