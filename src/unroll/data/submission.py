@@ -40,7 +40,7 @@ def read_sample(task: Competition, folder: Path, ids: pd.Series) -> pd.DataFrame
     Raises:
         UnrollError: the file is missing or damaged, or its columns or ids do not fit the test part.
     """
-    names = list(_columns_of(task)) if isinstance(task.form, SubmissionColumns) else _usual_columns(task)
+    names = prediction_columns(task)
     if task.sample is None:
         return pd.DataFrame({task.id or "id": ids.to_numpy()}).assign(**dict.fromkeys(names, ""))
     file = find_text_file(folder, task.sample, task.csv)
@@ -61,20 +61,11 @@ def read_sample(task: Competition, folder: Path, ids: pd.Series) -> pd.DataFrame
     return pd.DataFrame({name: table[name].to_pandas() for name in header})
 
 
-def _usual_columns(task: Competition) -> list[str]:
-    """Return the columns of predictions of a form that names none."""
+def prediction_columns(task: Competition) -> list[str]:
+    """Return the submission's columns of predictions."""
+    if isinstance(task.form, SubmissionColumns):
+        return list(task.form.columns)
     return list(task.outputs) if task.form == "probabilities" else list(task.target.columns)
-
-
-def _columns_of(task: Competition) -> dict[str, int]:
-    """Return the number of the output that each column of the submission holds, of a form that names them."""
-    if not isinstance(task.form, SubmissionColumns):
-        return {}
-    for column, output in task.form.columns.items():
-        if output not in task.outputs:
-            expected = ", ".join(task.outputs[:20])
-            raise UnrollError(f"submission.columns.{column}: found {output!r}, expected one of {expected}")
-    return {column: task.outputs.index(output) for column, output in task.form.columns.items()}
 
 
 def make_submission(
@@ -95,25 +86,19 @@ def make_submission(
     rows = np.arange(len(ids))
     if task.id is not None:
         rows = pd.Index(ids).get_indexer(sample[task.id])
-    columns: dict[str, Sequence[str]] = {}
     if isinstance(task.form, SubmissionColumns):
-        columns = {name: _as_texts(predictions[rows, number]) for name, number in _columns_of(task).items()}
-    elif task.form == "probabilities":
-        columns = dict(zip(task.outputs, map(_as_texts, predictions[rows].T), strict=True))
+        values = predictions[:, [task.outputs.index(output) for output in task.form.columns.values()]]
     elif task.form == "positive":
-        columns = {task.target.columns[0]: _as_texts(predictions[rows, task.positive_class])}
-    elif task.form == "label" and task.kind in CLASSES:
-        columns = {task.target.columns[0]: [task.outputs[number] for number in decided[rows, 0].astype(int)]}
-    elif task.form == "label":
-        columns = {name: [f"{value:.0f}" for value in decided[rows, place]] for place, name in enumerate(task.outputs)}
+        values = predictions[:, [task.positive_class]]
+    elif task.form == "value" and task.kind == "ordinal":
+        values = (predictions @ task.levels)[:, None]
     else:
-        values = (predictions @ task.levels)[:, None] if task.kind == "ordinal" else predictions
-        columns = dict(zip(task.target.columns, map(_as_texts, values[rows].T), strict=True))
-    return sample.assign(**columns)
-
-
-def _as_texts(values: Floats) -> list[str]:
-    return [f"{value:.9g}" for value in values.tolist()]
+        values = decided if task.form == "label" else predictions
+    if task.form == "label" and task.kind in CLASSES:
+        texts = np.array(task.outputs, dtype=object)[values.astype(int)]
+    else:
+        texts = np.array([[f"{value:.9g}" for value in row] for row in values.tolist()], dtype=object)
+    return sample.assign(**dict(zip(prediction_columns(task), texts[rows].T, strict=True)))
 
 
 def check_submission(task: Competition, path: Path, sample: pd.DataFrame) -> pd.DataFrame:
@@ -133,7 +118,7 @@ def check_submission(task: Competition, path: Path, sample: pd.DataFrame) -> pd.
     table = file.read_columns(columns)
     if len(table) != len(sample):
         raise UnrollError(f"{path}: found {len(table):,} rows, expected {len(sample):,} as in the sample submission")
-    predicted = list(_columns_of(task)) if isinstance(task.form, SubmissionColumns) else _usual_columns(task)
+    predicted = prediction_columns(task)
     for name in columns:
         values = table[name]
         if name not in predicted:

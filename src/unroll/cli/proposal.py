@@ -9,7 +9,6 @@ from zipfile import ZipFile, is_zipfile
 import pandas as pd
 
 from unroll.core.errors import UnrollError
-from unroll.data.competition import METRICS
 from unroll.data.rows import NUMBER
 from unroll.data.tables import TextFile, find_text_file
 
@@ -54,15 +53,19 @@ def propose(folder: Path, given: Mapping[str, Any]) -> Proposal:
         raise UnrollError(
             f"{folder}: expected a table with `train` in its name, found {', '.join(files) or 'no table'}"
         )
+    tables = {role: _read(folder, name) for role, name in roles.items()}
+    train, test, sample = tables["train"], tables.get("test"), tables.get("sample")
+    for key in ("id", "group", "target"):
+        for name in [given[key]] if isinstance(given.get(key), str) else given.get(key, ()):
+            if name not in train:
+                raise UnrollError(f"--{key} {name}: no such column in {roles['train']}: {', '.join(train.columns)}")
     found.set("competition", folder.name, "the folder's name")
     for role, name in roles.items():
         found.set(role, name, "its name")
-    tables = {role: _read(folder, name) for role, name in roles.items()}
-    train, test, sample = tables["train"], tables.get("test"), tables.get("sample")
     found.set("id", *_guess_id(train, test, sample, given))
     _guess_join(folder, files, roles, train, found)
     target = _guess_target(found, train, test, sample, given)
-    _guess_texts(found, folder, train, test, target, given)
+    _guess_texts(found, train, test, target, given)
     _guess_kind(found, train, target, sample, given)
     return found
 
@@ -152,15 +155,12 @@ def _guess_target(
             f"nothing says which columns of {found.keys['train']} are predicted; name them with --target, of "
             f"{', '.join(train.columns)}"
         )
-    missing = [name for name in columns if name not in train]
-    if missing:
-        raise UnrollError(f"--target {missing[0]}: no such column in {found.keys['train']}: {', '.join(train.columns)}")
     found.set("target", {"columns": columns}, reason)
     return columns
 
 
 def _guess_texts(
-    found: Proposal, folder: Path, train: pd.DataFrame, test: pd.DataFrame | None, target: list[str],
+    found: Proposal, train: pd.DataFrame, test: pd.DataFrame | None, target: list[str],
     given: Mapping[str, Any],
 ) -> None:  # fmt: skip
     others = [name for name in train.columns if name not in {found.keys["id"], *target}]
@@ -203,9 +203,6 @@ def _guess_kind(
         found.keys["target"]["labels"] = labels
     if "metric" in given:
         metric, reason, sure = str(given["metric"]), "given", True
-        if metric not in METRICS or kind not in METRICS[metric]:
-            fitting = ", ".join(name for name, kinds in METRICS.items() if kind in kinds)
-            raise UnrollError(f"--metric {metric}: expected one of {fitting} for a target of kind {kind}")
     elif has_columns and kind == "classes":
         metric, reason, sure = "log_loss", "the sample submission has a probability of each label", True
     else:
