@@ -145,7 +145,7 @@ def describe_difference(task: Competition, letter: str, first: "pd.DataFrame", o
 
     found = find_disagreement(first, other, task, examples=EXAMPLES, seed=SEED)
     names, difference = task.output_names, found.difference
-    if not found.rows:
+    if not found.rows and difference.score == 0:
         yield f"A and {letter} predict the same on every row."
         return
     if difference.p_value is not None:
