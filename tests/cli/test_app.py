@@ -135,7 +135,7 @@ def test_a_new_competition_is_a_file_and_the_only_task(project: Project, tmp_pat
     task = load_competition(project.folder / "competitions/spooky.yaml")
     assert (task.outputs, task.metric, task.form, task.folder) == (("X", "Y"), "log_loss", "probabilities", folder.name)
     config = read_config(project.folder / "params.yaml")
-    assert (config.tasks, config.data.dir) == (("spooky",), str(tmp_path))
+    assert (config.tasks, config.data.dir) == (("spooky",), "data/competitions")
     assert config.task["spooky"] == config.defaults
     project.run("dvc", "repro", "prepare@spooky")
     again = project.run("unroll", "new", str(folder), check=False)

@@ -64,8 +64,7 @@ def compare(
     for side in sides:
         if not {PREDICTED + output for output in task.outputs} <= set(side.predictions.columns):
             raise UnrollError(f"{side.argument}: its outputs are not those of {task.name}: {', '.join(task.outputs)}")
-    by_id = task.id is not None and not task.is_folder_of_labels
-    positions = shared_rows([side.predictions for side in sides], by_id=by_id)
+    positions = shared_rows([side.predictions for side in sides], by_id=task.has_ids)
     if not len(positions[0]):
         counts = ", ".join(f"{side.argument} has {len(side.predictions):,}" for side in sides)
         raise UnrollError(f"compare: no row was predicted out of fold by all of them ({counts}): other data or split")

@@ -2,9 +2,10 @@
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from ruamel.yaml import YAML
@@ -15,6 +16,9 @@ from unroll.core.files import new_file
 from unroll.core.params import set_params
 from unroll.core.settings import SourceName
 from unroll.data.competition import METRICS, Kind, parse_competition
+
+if TYPE_CHECKING:
+    from unroll.cli.proposal import Proposal
 
 Column = Annotated[str | None, typer.Option(help="A column; by default guessed.")]
 Columns = Annotated[list[str] | None, typer.Option(help="A column; may be given several times.")]
@@ -65,20 +69,27 @@ def new(
         fitting = [each for each, kinds in METRICS.items() if found.keys["target"]["kind"] in kinds]
         found.keys["metric"] = typer.prompt(f"metric (one of {', '.join(fitting)})", default=found.keys["metric"])
     parse_competition(found.keys, path)
+    show(found)
+    write_definition(path, found.keys)
+    typer.echo(f"written: {path}")
+    if only:
+        own = paths.COMPETITION_FILES / folder.resolve().name
+        if folder.resolve() != own.resolve():  # DVC reads all of data.dir, and the folder above may hold anything
+            shutil.copytree(folder, own, dirs_exist_ok=True)
+            typer.echo(f"copied: {folder} to {own}")
+        set_params(paths.PARAMS, {"tasks": [task], "data": {"source": "local", "dir": str(paths.COMPETITION_FILES)}})
+        typer.echo("next: dvc repro")
+    else:
+        typer.echo(f"next: add {task} to `tasks` in {paths.PARAMS}, `unroll data {folder.parent}`, and dvc repro")
+
+
+def show(found: "Proposal") -> None:
+    """Print each key, its value, and what it was guessed from."""
     width = max(map(len, found.keys))
     for key, value in found.keys.items():
         shown, mark = json.dumps(value, ensure_ascii=False), "  ← look at this" if key in found.unsure else ""
         typer.echo(f"{key:<{width}}  {shown if len(shown) <= 70 else shown[:69] + '…'}")
         typer.echo(f"{'':<{width}}    {found.reasons[key]}{mark}")
-    write_definition(path, found.keys)
-    typer.echo(f"written: {path}")
-    if only:
-        parent, here = folder.resolve().parent, Path.cwd()
-        chosen = parent.relative_to(here) if parent.is_relative_to(here) else parent
-        set_params(paths.PARAMS, {"tasks": [task], "data": {"source": "local", "dir": str(chosen)}})
-        typer.echo("next: dvc repro")
-    else:
-        typer.echo(f"next: add {task} to `tasks` in {paths.PARAMS}, `unroll data {folder.parent}`, and dvc repro")
 
 
 def write_definition(path: Path, keys: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ VECTOR_CACHE = Path(".cache/vectors")
 DOWNLOAD_CACHE = Path(".cache/downloads")
 SUBMIT_LOCK = Path(".cache/submit.lock")
 SAMPLE = Path("data/sample")
-COMPETITION_FILES = Path("data/competitions")  # downloaded by `unroll new`
+COMPETITION_FILES = Path("data/competitions")  # where `unroll new` puts them
 LEDGER = Path("reports/submissions/history.csv")
 DVC_LOCK = Path("dvc.lock")
 REPORT = Path("reports/index.html")
@@ -42,8 +42,3 @@ submission_record = _of_task("reports/submissions/{}.json")  # its sha256, its r
 def model(task: str, cell: str) -> Path:
     """Return the folder of one cell's bundles, predictions and history."""
     return models(task) / cell
-
-
-def fold_bundle(task: str) -> Callable[[str, int], Path]:
-    """Return the function that gives the folder of the bundle of a cell and a fold."""
-    return lambda cell, fold: model(task, cell) / f"fold-{fold}"

@@ -126,6 +126,11 @@ class Competition(Section):
         return "*" in self.train
 
     @property
+    def has_ids(self) -> bool:
+        """Return whether a row keeps its id when rows are added to the files."""
+        return self.id is not None and not self.is_folder_of_labels
+
+    @property
     def kind(self) -> Kind:
         """Return the kind of target."""
         return self.target.kind

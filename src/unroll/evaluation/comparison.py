@@ -137,7 +137,7 @@ def decide_promotion(
         return True, "the champion was trained on the sample, this model was not"
     if old is None or not set(new.columns) <= set(old.columns):
         return False, "the champion's out-of-fold predictions are not available, so the two cannot be compared"
-    positions = shared_rows([new, old], by_id=task.id is not None and not task.is_folder_of_labels)
+    positions = shared_rows([new, old], by_id=task.has_ids)
     shared, smaller = len(positions[0]), min(len(new), len(old))
     if shared < MIN_SHARED * smaller:
         return False, f"the two share {shared:,} of {smaller:,} out-of-fold rows, too few to compare them"

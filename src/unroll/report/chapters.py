@@ -113,9 +113,7 @@ def _list_runs(results: TaskResults, intervals: Mapping[str, str]) -> Table:
     scored = [entry for entry in results.submissions if entry.ensemble_sha256 == details["ensemble_sha256"]]
     earned = next((entry.public_score for entry in reversed(scored) if entry.public_score), None)
     metric = details["metric"]
-    others = [
-        name for name in details["models"][ENSEMBLE]["out_of_fold"] if name not in ("rows", "group_accuracy", metric)
-    ]
+    others = [name for name in details["models"][ENSEMBLE]["out_of_fold"] if name not in {*NOT_SHOWN, metric}]
     kinds, lines = [], []
     for model in results.predictions:
         own, is_best, is_ensemble = details["models"][model], model == details["best_cell"], model == ENSEMBLE
