@@ -12,10 +12,11 @@ import yaml
 
 from tests.support.definitions import load_task
 from unroll.core.errors import UnrollError
+from unroll.data import tables
 from unroll.data.competition import Competition, load_competition
 from unroll.data.rows import TEST, TRAIN, read_rows, write_rows
 from unroll.data.rows import load_task as load
-from unroll.data.submission import read_sample
+from unroll.data.submission import check_submission, read_sample
 
 SENTIMENT, SURNAMES = load_task("sentiment"), load_task("surnames")
 TRAIN_TSV = 'PhraseId\tSentenceId\tPhrase\tSentiment\n1\t1\tA film\t2\n2\t1\t \t2\n3\t2\tbad "film\t0\n'
@@ -284,3 +285,18 @@ def test_a_definition_that_cannot_be_is_refused(tmp_path: Path, changed: dict[st
     with pytest.raises(UnrollError) as error:
         load_competition(tmp_path / "essays.yaml")
     assert f"essays.yaml: {told}" in str(error.value)
+
+
+def test_files_of_many_chunks_are_read_and_checked_as_one(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read(raw)
+    monkeypatch.setattr(tables, "CHUNK", 1)
+    pd.testing.assert_frame_equal(read(raw), whole)
+    sample = read_sample(SENTIMENT, raw, pd.Series(["4", "5"]))
+    (raw / "made.csv").write_text(SAMPLE_CSV)
+    assert check_submission(SENTIMENT, raw / "made.csv", sample)["Sentiment"].tolist() == ["2", "2"]
+    (raw / "made.csv").write_text("PhraseId,Sentiment\n5,2\n5,2\n")
+    with pytest.raises(UnrollError, match=r"made.csv: line 3: PhraseId: found '5', expected what the sample"):
+        check_submission(SENTIMENT, raw / "made.csv", sample)
+    (raw / "test.tsv").write_text(TEST_TSV + "1\t3\tx\n")
+    with pytest.raises(UnrollError, match=r"test.tsv: line 4: PhraseId: found '1', expected a value that"):
+        read(raw)

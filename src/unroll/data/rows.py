@@ -97,7 +97,8 @@ def read_rows(
         test_file = find_text_file(folder, task.test, task.csv)
         _, test = _read_part(task, folder, test_file, is_train=False)
         if task.id is not None:
-            _check_new(test_file, task.id, test["id"], rows["id"], train_file)
+            is_new = pa.array(~test["id"].isin(rows["id"]).to_numpy())
+            test_file.check(task.id, test["id"], is_new, f"a value that {train_file.path.name} does not have")
         is_test = np.arange(len(rows) + len(test)) >= len(rows)
         rows = pd.concat([rows, test])
     fold = np.full(len(rows), TEST_FOLD, dtype=np.int64)
@@ -115,11 +116,6 @@ def _strata(rows: pd.DataFrame, task: Competition) -> npt.NDArray[np.int64]:
         ranks = pd.Series(truth.mean(1)).rank(method="first")
         return np.asarray((ranks - 1) * 10 // len(ranks), dtype=np.int64)
     return np.asarray(pd.DataFrame(truth).groupby(list(range(truth.shape[1]))).ngroup(), dtype=np.int64)
-
-
-def _check_new(file: TextFile, column: str, values: pd.Series, known: pd.Series, other: TextFile) -> None:
-    is_new = pa.array(~values.isin(known))
-    file.check(column, pa.chunked_array([values]), is_new, f"a value that {other.path.name} does not have")
 
 
 def _read_part(task: Competition, folder: Path, file: TextFile, *, is_train: bool) -> tuple[Competition, pd.DataFrame]:
