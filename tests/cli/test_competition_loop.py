@@ -29,7 +29,7 @@ from unroll.kaggle.ledger import COLUMNS
 from unroll.models.decisions import Decision
 from unroll.models.ensemble import Ensemble, save_ensemble
 from unroll.stages import download, prepare, submission
-from unroll.tracking.store import open_store
+from unroll.tracking.store import experiment_id, open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # mlflow's own
 
@@ -116,9 +116,9 @@ def log_ensemble() -> None:
     open_store(Path.cwd())
     digest = sha256_of(paths.ensemble("sentiment"))
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    mlflow.set_experiment("sentiment")
     tags = {"outputs_sha256": digest, "git_commit": commit, "git_dirty": "no"}
-    with mlflow.start_run(run_name="sentiment ensemble", tags=tags):
+    experiment = experiment_id("sentiment")  # not set_experiment, which later tests in this process would feel
+    with mlflow.start_run(run_name="sentiment ensemble", tags=tags, experiment_id=experiment):
         pass
 
 

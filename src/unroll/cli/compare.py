@@ -12,11 +12,11 @@ from unroll.core import paths
 from unroll.core.errors import UnrollError
 from unroll.core.files import read_json, sha256_of
 from unroll.core.settings import CellName
-from unroll.data.competition import Competition
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from unroll.data.competition import Competition
     from unroll.tracking.runs import RunInfo
 
 ENSEMBLE = "ensemble"
@@ -108,7 +108,7 @@ def _is_workspace_model(argument: str) -> bool:
     return argument.partition("/")[2] in {*get_args(CellName), ENSEMBLE}
 
 
-def format_scores(task: Competition, sides: Sequence[Side], tables: Sequence["pd.DataFrame"]) -> str:
+def format_scores(task: "Competition", sides: Sequence[Side], tables: Sequence["pd.DataFrame"]) -> str:
     """Return a table with a column for each run: scores on the tables of shared rows, and parameters that differ."""
     import pandas as pd
 
@@ -132,11 +132,13 @@ def format_scores(task: Competition, sides: Sequence[Side], tables: Sequence["pd
     return text
 
 
-def _title(score: str, task: Competition) -> str:
+def _title(score: str, task: "Competition") -> str:
     return f"mean accuracy by {task.group_name}" if score == "group_accuracy" else score.replace("_", " ")
 
 
-def describe_difference(task: Competition, letter: str, first: "pd.DataFrame", other: "pd.DataFrame") -> Iterator[str]:
+def describe_difference(
+    task: "Competition", letter: str, first: "pd.DataFrame", other: "pd.DataFrame"
+) -> Iterator[str]:
     """Yield where the predictions of the first run, A, and of another one differ, and how significant that is."""
     from unroll.evaluation.comparison import find_disagreement
     from unroll.evaluation.metrics import sign_of

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Annotated, Any, Literal, cast
 
-import pandas as pd
 import pyarrow as pa
 from pyarrow import compute
 from pydantic import AfterValidator, Field
@@ -194,12 +193,13 @@ class TextFile:
             raise UnrollError(f"{self.path}: has a header and no rows")
         return pa.table([pa.chunked_array(chunk) for chunk in chunks], list(columns))
 
-    def check(self, column: str, values: pa.ChunkedArray | pd.Series, is_right: Any, expected: str) -> None:
-        """Check that all values of a column are right, (N,) texts and (N,) booleans."""
+    def check(self, column: str, values: Any, is_right: Any, expected: str) -> None:
+        """Check that all values of a column are right, (N,) texts, of Arrow or pandas, and (N,) booleans."""
         row = compute.index(is_right, False).as_py()
         if row >= 0:
             line = next(line for number, (line, _) in enumerate(self.rows(), start=-1) if number == row)
-            found = str(values.iloc[row] if isinstance(values, pd.Series) else values[row].as_py())
+            value = values[row]
+            found = str(value.as_py() if isinstance(value, pa.Scalar) else value)
             found = found if len(found) <= 60 else f"{found[:60]}…"
             raise UnrollError(f"{self.path}: line {line}: {column}: found {found!r}, expected {expected}")
 

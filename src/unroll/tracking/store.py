@@ -49,13 +49,17 @@ def tracking_uri(root: Path) -> str:
 def experiment_id(name: str) -> str:
     """Return the id of an experiment, which is created if there is none of that name."""
     database = _database()
-    if database is None:
-        return str(mlflow.set_experiment(name).experiment_id)  # other machines may create it at the same time
     with store_lock():
         found = mlflow.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        return mlflow.create_experiment(name, artifact_location=f"{_artifacts(database)}/{quote(name)}")
+        if found is None:
+            try:
+                place = f"{_artifacts(database)}/{quote(name)}" if database else None
+                return mlflow.create_experiment(name, artifact_location=place)
+            except MlflowException:  # another machine may have created it on the server since
+                found = mlflow.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        return str(found.experiment_id)
 
 
 def store_lock(purpose: str = "") -> filelock.BaseFileLock:
