@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.support.command import unroll
+from tests.support.kaggle_service import Service, serve, sign_in
 from tests.support.project import ROOT
 from unroll.stages import download, ensemble, evaluate, hello, prepare, report, settings, submission, tokenize, train
 
@@ -40,7 +41,7 @@ def write_files(folder: Path) -> None:
         "asides": has["plot"].to_frame("aside"),
     }
     for name, truth in columns.items():
-        place = folder / name
+        place = folder / f"{name}-challenge"
         place.mkdir(parents=True)
         train = table.iloc[:75].join(truth)
         test = table.iloc[75:].reset_index(drop=True)
@@ -62,7 +63,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "competitions").mkdir()
     usual = {"train": "train.csv", "test": "test.csv", "sample": "sample.csv", "id": "id"}
     for name, definition in DEFINITIONS.items():
-        (folder / f"competitions/{name}.yaml").write_text(yaml.safe_dump({**usual, **definition}))
+        named = {"competition": f"{name}-challenge"}
+        (folder / f"competitions/{name}.yaml").write_text(yaml.safe_dump({**named, **usual, **definition}))
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values |= {
         "tasks": list(DEFINITIONS),
@@ -96,7 +98,7 @@ def test_it_learns_and_submits_in_the_samples_form(folder: Path, name: str) -> N
     assert scores["metric"] == DEFINITIONS[name]["metric"]
     worst = {"mcrmse": 12.0, "log_loss": 0.68}.get(scores["metric"])
     assert scores["GRU"] < worst if worst else scores["GRU"] > 0.3, scores
-    sample = pd.read_csv(folder / f"files/{name}/sample.csv")
+    sample = pd.read_csv(folder / f"files/{name}-challenge/sample.csv")
     made = pd.read_csv(folder / f"reports/submissions/{name}.csv")
     assert list(made) == list(sample)
     assert made.iloc[:, 0].tolist() == sample.iloc[:, 0].tolist()
@@ -124,6 +126,46 @@ def test_predict_knows_each_kind(folder: Path, name: str, printed: str, keys: se
     table = unroll(folder, "predict", name, "texts.csv").stdout.splitlines()
     assert len(table) == 3
     assert table[0].startswith("text,")
+
+
+def test_predict_puts_several_columns_together(folder: Path) -> None:
+    (folder / "both.csv").write_text("prompt,text,title\n1,a good film,On 1\n")
+    table = unroll(folder, "predict", "essays", "both.csv").stdout.splitlines()
+    assert table[0] == "text,content,wording"
+    assert table[1].startswith("On 1 <sep> a good film,")
+    (folder / "neither.csv").write_text("prompt,titel\n1,On 1\n")
+    done = unroll(folder, "predict", "essays", "neither.csv")
+    assert done.stderr == (
+        "error: neither.csv: line 1: found the columns prompt, titel, expected one column, or exactly one named name "
+        "or text or title, or all of title, text\n"
+    )
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_submit_sends_each_form(folder: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign_in(monkeypatch, tmp_path / "home")
+    service = Service(slug=f"{name}-challenge")
+    with serve(service):
+        done = unroll(folder, "submit", name, "-m", "first", "--yes", "--wait", "20")
+        assert done.returncode == 0, done.stderr
+        assert "public score 0.65123" in done.stdout
+        assert list(service.uploads.values()) == [(folder / f"reports/submissions/{name}.csv").read_bytes()]
+        service.outcome["publicScore"] = "0.9"
+        assert unroll(folder, "submit", name, "-m", "again", "--yes").returncode == 1
+    assert len(service.submissions) == 1
+
+
+def test_a_competition_of_notebooks_takes_no_file(folder: Path) -> None:
+    path = folder / "competitions/grades.yaml"
+    before = path.read_text()
+    try:
+        path.write_text(before + "upload: false\n")
+        done = unroll(folder, "submit", "grades", "-m", "first", "--yes")
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: task grades: competitions/grades.yaml says upload: false: ")
+        assert "notebook" in done.stderr
+    finally:
+        path.write_text(before)
 
 
 def test_compare_follows_the_metric(folder: Path) -> None:

@@ -49,6 +49,7 @@ class Service:
 
     archive: bytes = b""
     datasets: dict[str, bytes] = field(default_factory=dict)
+    slug: str = SLUG
     entered: bool = True
     refusal: tuple[int, str] | None = None  # to everything but the check of the token
     faults: list[Fault] = field(default_factory=list)
@@ -70,7 +71,7 @@ class Service:
 
     def answer(self, rpc: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Return status and body for a call that has passed the checks."""
-        if "competitionName" in request and request["competitionName"] != SLUG:
+        if "competitionName" in request and request["competitionName"] != self.slug:
             return 404, {"code": 404, "message": "Not found"}
         match rpc:
             case "GetCompetition":
@@ -180,7 +181,7 @@ def serve(service: Service) -> Iterator[None]:
                 status, message = service.refusal
                 self.answer(status, {"code": status, "message": message})
             elif rpc == "DownloadDataFiles":
-                known = json.loads(content)["competitionName"] == SLUG
+                known = json.loads(content)["competitionName"] == service.slug
                 self.redirect("/files/all.zip") if known else self.answer(404, {"code": 404, "message": "Not found"})
             elif rpc == "DownloadDataset":
                 request = json.loads(content)

@@ -56,7 +56,7 @@ def predict(
     if explained and (file is not None or len(texts) > MAX_EXPLAINED or as_json or output is not None):
         raise UnrollError(f"--explain: expected up to {MAX_EXPLAINED} texts as arguments, without --json and --output")
     headings = tuple(dict.fromkeys(("name", "text", *competition.text)))
-    column = read_column(headings, texts, file)
+    column = read_column(headings, competition.text, texts, file)
     predictor, decision = load_models(competition, cell)
     word = "letter" if predictor.text.tokenizer == "characters" else "word"
     if explained and max(map(len, predictor.tokenize(column.texts))) > MAX_EXPLAINED_TOKENS:
@@ -105,8 +105,10 @@ def find_file(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def read_column(headings: Sequence[str], arguments: Sequence[str], file: str | None) -> "TextColumn":
-    """Read the texts of a file or of standard input, or take the arguments.
+def read_column(
+    headings: Sequence[str], together: Sequence[str], arguments: Sequence[str], file: str | None
+) -> "TextColumn":
+    """Read the texts of a file, see data.texts.read_texts, or of standard input, or take the arguments.
 
     Raises:
         UnrollError: the file cannot be read, or a text is not UTF-8.
@@ -118,7 +120,7 @@ def read_column(headings: Sequence[str], arguments: Sequence[str], file: str | N
             raise UnrollError("standard input is closed; pipe texts into it, one a line, or name a file")
         return parse_texts(sys.stdin.buffer.read(), "standard input", "lines", headings)
     if file is not None:
-        return read_texts(Path(file), headings)
+        return read_texts(Path(file), headings, together)
     for number, text in enumerate(arguments, start=1):
         try:
             text.encode()

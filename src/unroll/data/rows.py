@@ -17,10 +17,10 @@ from unroll.core.files import new_file
 from unroll.data.competition import CLASSES, Competition, Join, load_competition
 from unroll.data.splits import assign_folds, choose_test_rows
 from unroll.data.tables import TextFile, find_text_file, served_names
+from unroll.data.texts import join_columns
 
 TRAIN, TEST = "train", "test"
 TEST_FOLD = -1
-SEPARATOR = " <sep> "  # between several columns of text
 TRUTH, PREDICTED = "true:", "predicted:"  # before the names of columns, which may be any
 SYSTEM_FILES = ("desktop.ini", "thumbs.db")  # what operating systems put into folders
 NUMBER = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
@@ -135,9 +135,7 @@ def _read_part(task: Competition, folder: Path, file: TextFile, *, is_train: boo
         file.check(task.id, ids, pa.array(~ids.to_pandas().duplicated()), "a value that no earlier row has")
     else:
         ids = pa.chunked_array([[str(number) for number in range(1, size + 1)]], pa.large_string())
-    texts = pd.Series("", index=range(size))
-    for number, name in enumerate(task.text):
-        texts = texts + (SEPARATOR if number else "") + columns[name].to_pandas()
+    texts = pd.Series(join_columns(columns[name].to_pylist() for name in task.text))
     groups = columns[task.group].to_pandas() if task.group else pd.Series(_fold_case(texts))
     rows = pd.DataFrame({"id": ids.to_pandas(), "group": groups, "text": texts})
     if not is_train:

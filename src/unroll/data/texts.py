@@ -9,6 +9,7 @@ from typing import Literal
 from unroll.core.errors import UnrollError
 from unroll.data.tables import TextFile
 
+SEPARATOR = " <sep> "  # between several columns of text
 Kind = Literal["csv", "tsv", "lines"]
 KINDS: dict[str, Kind] = {".csv": "csv", ".tsv": "tsv"}
 
@@ -21,7 +22,12 @@ class TextColumn:
     texts: list[str]
 
 
-def read_texts(path: Path, headings: Sequence[str]) -> TextColumn:
+def join_columns(columns: Iterable[Iterable[str]]) -> list[str]:
+    """Return the text of each row: its columns of text with a separator between them."""
+    return [SEPARATOR.join(row) for row in zip(*columns, strict=True)]
+
+
+def read_texts(path: Path, headings: Sequence[str], together: Sequence[str] = ()) -> TextColumn:
     """Read a file of texts: .csv and .tsv have a header, any other file holds one text a line; see parse_texts.
 
     Raises:
@@ -31,10 +37,12 @@ def read_texts(path: Path, headings: Sequence[str]) -> TextColumn:
         content = path.read_bytes()
     except OSError as error:
         raise UnrollError(f"{path}: cannot be read ({error.strerror})") from None
-    return parse_texts(content, str(path), KINDS.get(path.suffix.lower(), "lines"), headings)
+    return parse_texts(content, str(path), KINDS.get(path.suffix.lower(), "lines"), headings, together)
 
 
-def parse_texts(content: bytes, name: str, kind: Kind, headings: Sequence[str]) -> TextColumn:
+def parse_texts(
+    content: bytes, name: str, kind: Kind, headings: Sequence[str], together: Sequence[str] = ()
+) -> TextColumn:
     """Return the texts of a file, one for each row; an empty field or line is an empty text.
 
     Args:
@@ -42,6 +50,7 @@ def parse_texts(content: bytes, name: str, kind: Kind, headings: Sequence[str]) 
         name: of the file, for messages.
         kind: the format; see tables.TextFile.
         headings: names that the column of texts may have, in any case; the only column of a file may have any name.
+        together: columns that a text is put together from, where a file has all of them.
 
     Raises:
         UnrollError: the content cannot be read, or no column, or more than one, has one of the names.
@@ -50,12 +59,15 @@ def parse_texts(content: bytes, name: str, kind: Kind, headings: Sequence[str]) 
     if kind == "lines":
         return TextColumn("text", file.read_lines())
     header = file.read_header()
+    if len(together) > 1 and set(together) <= set(header):
+        table = file.read_columns(together)
+        return TextColumn("text", join_columns(column.to_pylist() for column in table.columns))
     wanted = {heading.casefold() for heading in headings}
     found = [column for column in header if column.casefold() in wanted] if len(header) > 1 else header
     if len(found) != 1:
         raise UnrollError(
             f"{name}: line 1: found the columns {', '.join(header)}, expected one column, or exactly one named "
-            f"{' or '.join(headings)}"
+            f"{' or '.join(headings)}" + (f", or all of {', '.join(together)}" if len(together) > 1 else "")
         )
     return TextColumn(found[0], file.read_columns(found)[found[0]].to_pylist())
 
