@@ -1,7 +1,6 @@
 """`unroll new` as a user runs it: files from Kaggle or a folder, and a definition that the pipeline reads."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from unroll.stages import download, prepare
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sign_in(monkeypatch, tmp_path / "home")
     project = tmp_path / "project"
     (project / "competitions").mkdir(parents=True)
