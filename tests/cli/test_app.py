@@ -41,6 +41,7 @@ def test_a_folder_of_data_is_resolved_checked_and_chosen(project: Project, tmp_p
     [
         (["data", "nowhere"], "error: nowhere: no such folder; README.md shows the layout of DATA=<folder>"),
         (["data", "src"], "error: src/sentiment-analysis-on-movie-reviews: no such folder"),
+        (["data", "data/raw/mine"], "error: data/raw/mine: is inside data/raw, which the pipeline writes; move the files"),
         (["data", "--source", "s3"], "'s3' is not one of 'local', 'kaggle'"),
         (["results"], "error: reports/metrics/sentiment.json: no such file"),
     ],
@@ -53,18 +54,6 @@ def test_a_mistake_is_one_sentence_and_a_status(project: Project, arguments: lis
     assert told in " ".join(done.stderr.split()).replace("│", "")
     assert "Traceback" not in done.stderr
     assert (project.folder / "params.yaml").read_text() == before
-
-
-def test_files_that_somebody_put_under_data_raw_are_not_replaced(project: Project) -> None:
-    mine = project.folder / "data/raw/surnames/names/Mine.txt"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("mine\n")
-    told = "data/raw/surnames/names/Mine.txt: not written by unroll, which replaces the whole of data/raw/surnames"
-    assert told in unroll(project.folder, "data").stderr
-    mine.unlink()
-    told = "data/raw/surnames: is inside data/raw, which unroll replaces"
-    assert told in unroll(project.folder, "data", "data/raw/surnames").stderr
-    assert unroll(project.folder, "data").returncode == 0
 
 
 def test_outside_a_git_repository_it_says_what_to_do(tmp_path: Path) -> None:

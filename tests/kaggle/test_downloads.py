@@ -14,7 +14,7 @@ from tests.support.served import Served
 from unroll.core.errors import UnrollError
 from unroll.core.files import sha256_of_file
 from unroll.core.settings import DataConfig
-from unroll.kaggle.downloads import check_replaceable, fetch
+from unroll.kaggle.downloads import check_replaceable, check_source, fetch
 
 # pooch leaves the connection of a response that is an error to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -254,18 +254,28 @@ def test_a_dataset_of_kaggle_can_be_a_mirror(service: Service) -> None:
 
 
 def test_a_file_that_somebody_put_among_the_raw_files_is_not_deleted(raw: Path) -> None:
-    check_replaceable(Path("nowhere"), None)
+    check_replaceable(Path("nowhere"))
     download(SENTIMENT, local(SAMPLE.parent))
-    check_replaceable(raw, SAMPLE)
+    check_replaceable(raw)
     (raw / "train.tsv").unlink()
-    check_replaceable(raw, SAMPLE)
+    check_replaceable(raw)
     (raw / "names").mkdir()
     (raw / "names/Mine.txt").write_text("mine\n")
     with pytest.raises(UnrollError, match=r"raw/names/Mine.txt: not written by unroll, which replaces the whole of"):
-        check_replaceable(raw, SAMPLE)
+        check_replaceable(raw)
     (raw / "names/Mine.txt").unlink()
     (raw / "test.tsv").write_text("mine\n")
-    with pytest.raises(UnrollError, match=r"raw/test.tsv: not written by unroll"):
-        check_replaceable(raw, SAMPLE)
-    with pytest.raises(UnrollError, match=r"raw/mine: is inside raw, which unroll replaces"):
-        check_replaceable(Path("raw/surnames"), Path("raw/mine"))
+    with pytest.raises(UnrollError, match=rf"raw/test.tsv: changed since unroll copied it from {SAMPLE}; make"):
+        check_replaceable(raw)
+
+
+@pytest.mark.parametrize(
+    ("place", "where"),
+    [
+        ("data/raw", "is inside data/raw"), ("data/raw/mine", "is inside data/raw"), ("reports/x", "is inside reports"),
+        ("data", "contains data/raw"), (".", "contains data/raw"),
+    ],
+)  # fmt: skip
+def test_the_pipelines_own_folders_are_no_source(place: str, where: str) -> None:
+    with pytest.raises(UnrollError, match=f"^{place}: {where}, which the pipeline writes; move the files to a folder"):
+        check_source(Path(place), [Path("data/raw"), Path("reports")])

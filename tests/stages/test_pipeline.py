@@ -28,7 +28,7 @@ def restored(project: Project) -> Iterator[Project]:
     yield project
     project.run("git", "checkout", "-q", "HEAD", "--", ".")
     project.run("git", "clean", "-qfd")
-    project.run("dvc", "checkout", "--quiet")
+    project.run("dvc", "checkout", "--quiet", "--force")
 
 
 def changed_stages(project: Project) -> set[str]:
@@ -155,6 +155,22 @@ def test_a_second_run_does_nothing(project: Project) -> None:
     before = project.state()
     assert "up to date" in project.run("dvc", "repro").stdout
     assert project.state() == before
+
+
+def test_a_file_that_a_person_put_among_the_raw_files_stays(restored: Project) -> None:
+    mine = restored.folder / "data/raw/surnames/names/Mine.txt"
+    mine.write_text("mine\n")
+    done = restored.run("dvc", "repro", "download@surnames", check=False)
+    assert done.returncode
+    assert "error: data/raw/surnames/names/Mine.txt: not written by unroll, which replaces the whole of" in done.stderr
+    assert mine.read_text() == "mine\n"
+    mine.unlink()
+    copy = restored.folder / "data/raw/surnames/names/Irish.txt"
+    copy.unlink()  # links to DVC's cache are not written through
+    copy.write_text("Murphy\n")
+    done = restored.run("dvc", "repro", "prepare@surnames", check=False)
+    assert f"error: {copy.relative_to(restored.folder)}: changed since unroll copied it from data/sample" in done.stderr
+    assert copy.read_text() == "Murphy\n"
 
 
 def test_an_edit_reruns_only_what_it_can_change(restored: Project) -> None:

@@ -59,13 +59,12 @@ def data(
 
     Example: unroll data ../competition-files --profile best
     """
-    from unroll.kaggle.downloads import check_replaceable
+    from unroll.kaggle.downloads import check_source
 
     check_repository(Path.cwd())
     config, folder = read_config(paths.PARAMS), Path(directory)
-    for name in config.tasks:  # DVC deletes the outputs of a stage before it runs, so the stage itself checks too late
-        check_replaceable(paths.raw(name), folder if source == "local" else None)
     if source == "local":
+        check_source(folder, paths.OUTPUTS)  # DVC's own message, before the stage could check, names neither folder
         for below in ["", *(load_competition(paths.competition(name)).folder for name in config.tasks)]:
             if not (folder / below).is_dir():
                 raise UnrollError(f"{folder / below}: no such folder; README.md shows the layout of DATA=<folder>")

@@ -110,9 +110,8 @@ def preflight(task: Competition, message: str, *, force: bool) -> tuple["Entry",
     """
     import pandas as pd
 
-    from unroll.data.rows import TEST
+    from unroll.data.rows import SOURCE_RECORD, TEST
     from unroll.data.submission import check_submission, read_sample
-    from unroll.kaggle.downloads import SOURCE_RECORD
     from unroll.kaggle.ledger import Entry
     from unroll.tracking.runs import find_run, workspace_tags
 

@@ -2,7 +2,8 @@
 
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.parquet as parquet
 from pyarrow import compute
 
 from unroll.core.errors import UnrollError
-from unroll.core.files import new_file
+from unroll.core.files import new_file, read_json
 from unroll.data.competition import CLASSES, Competition, Join, load_competition
 from unroll.data.splits import assign_folds, choose_test_rows
 from unroll.data.tables import TextFile, find_text_file, served_names
@@ -21,10 +22,22 @@ from unroll.data.texts import join_columns
 
 TRAIN, TEST = "train", "test"
 TEST_FOLD = -1
+SOURCE_RECORD = "source.json"  # beside raw files: their origin, sizes and sha256
 TRUTH, PREDICTED = "true:", "predicted:"  # before the names of columns, which may be any
 SYSTEM_FILES = ("desktop.ini", "thumbs.db")  # what operating systems put into folders
 NUMBER = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
 Floats = npt.NDArray[np.float64]
+
+
+@contextmanager
+def naming_source(folder: Path) -> Iterator[None]:
+    """Let errors about raw files name the files that they were copied from, which a person can mend."""
+    try:
+        yield
+    except UnrollError as error:
+        record = folder / SOURCE_RECORD
+        origin = Path(read_json(record)["origin"]) if record.is_file() else folder
+        raise UnrollError(str(error).replace(str(folder), str(origin if origin.is_dir() else folder))) from None
 
 
 def truth_of(table: pd.DataFrame, task: Competition) -> Floats:

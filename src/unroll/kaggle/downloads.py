@@ -3,6 +3,7 @@
 import shutil
 import sys
 import zipfile
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
@@ -13,12 +14,10 @@ from unroll.core.errors import UnrollError
 from unroll.core.files import check_archive, describe_files, new_folder, read_json, write_json
 from unroll.core.settings import DataConfig
 from unroll.data.competition import Competition
-from unroll.data.rows import find_raw_files, raw_file_names
+from unroll.data.rows import SOURCE_RECORD, find_raw_files, raw_file_names
 from unroll.data.tables import ZIP_ERRORS, served_names
 from unroll.kaggle.client import connect, requests_about
 from unroll.kaggle.retry import with_retries
-
-SOURCE_RECORD = "source.json"
 
 
 def fetch(task: Competition, data: DataConfig, into: Path, cache: Path) -> str:
@@ -77,27 +76,40 @@ def write_source_record(folder: Path, origin: str) -> None:
     write_json(folder / SOURCE_RECORD, {"origin": origin, "files": describe_files(folder, but=SOURCE_RECORD)})
 
 
-def check_replaceable(folder: Path, data_dir: Path | None) -> None:
-    """Check that a folder of raw files can be replaced: it holds no file, and no source, that unroll did not write.
+def check_source(folder: Path, outputs: Iterable[Path]) -> None:
+    """Check that a folder of a person's files is none that the pipeline writes, lies in none and contains none.
 
-    Args:
-        folder: of a task's raw files, which may not exist.
-        data_dir: folder of a local source.
+    Raises:
+        UnrollError: it is, does or has.
+    """
+    for output in outputs:
+        source, written = folder.resolve(), output.resolve()
+        if source.is_relative_to(written) or written.is_relative_to(source):
+            where = "contains" if source in written.parents else "is inside"
+            use = "move the files to a folder of their own"
+            raise UnrollError(f"{folder}: {where} {output}, which the pipeline writes; {use}")
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that a folder of raw files can be replaced: it is missing, or holds only files that unroll wrote.
 
     Raises:
         UnrollError: it holds such a file; names it.
     """
-    if data_dir is not None and data_dir.resolve().is_relative_to(folder.parent.resolve()):
-        raise UnrollError(f"{data_dir}: is inside {folder.parent}, which unroll replaces; move the files elsewhere")
     if not folder.is_dir() or is_complete(folder):
         return
     record = read_json(folder / SOURCE_RECORD) if (folder / SOURCE_RECORD).is_file() else {"files": []}
     recorded = {file["name"]: file["sha256"] for file in record["files"]}
     for file in describe_files(folder, but=SOURCE_RECORD):
-        if recorded.get(file["name"]) != file["sha256"]:
+        if file["name"] not in recorded:
             raise UnrollError(
                 f"{folder / file['name']}: not written by unroll, which replaces the whole of {folder}; move the file "
                 "elsewhere or delete it, and give files of your own with `unroll data <folder>`"
+            )
+        if recorded[file["name"]] != file["sha256"]:
+            raise UnrollError(
+                f"{folder / file['name']}: changed since unroll copied it from {record['origin']}; make the change "
+                "there and delete this file, or give files of your own with `unroll data <folder>`"
             )
 
 

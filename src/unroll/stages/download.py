@@ -8,13 +8,15 @@ from unroll.core.errors import run_program
 from unroll.core.files import new_folder
 from unroll.core.params import read_config
 from unroll.data.competition import load_competition
-from unroll.kaggle.downloads import check_replaceable, fetch
+from unroll.kaggle.downloads import check_replaceable, check_source, fetch
 
 
 def main(task_name: str) -> None:
     """Write data/raw/<task>/."""
     config, task = read_config(paths.PARAMS), load_competition(paths.competition(task_name))
-    check_replaceable(paths.raw(task.name), Path(config.data.dir) if config.data.source == "local" else None)
+    if config.data.source == "local":
+        check_source(Path(config.data.dir), paths.OUTPUTS)
+    check_replaceable(paths.raw(task.name))
     with new_folder(paths.raw(task.name)) as scratch:
         origin = fetch(task, config.data, scratch, paths.DOWNLOAD_CACHE)
     print(f"{task.name}: raw files from {origin}")
