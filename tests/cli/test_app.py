@@ -19,7 +19,9 @@ COMMANDS = list(get_command(app).commands)  # type: ignore[attr-defined]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return copy_project(tmp_path_factory.mktemp("project"))
+    folder = tmp_path_factory.mktemp("project") / "a b%20c"  # a space, and what a URL would decode
+    folder.mkdir()
+    return copy_project(folder)
 
 
 def test_a_folder_of_data_is_resolved_checked_and_chosen(project: Project, tmp_path: Path) -> None:
@@ -41,7 +43,10 @@ def test_a_folder_of_data_is_resolved_checked_and_chosen(project: Project, tmp_p
     [
         (["data", "nowhere"], "error: nowhere: no such folder; README.md shows the layout of DATA=<folder>"),
         (["data", "src"], "error: src/sentiment-analysis-on-movie-reviews: no such folder"),
-        (["data", "data/raw/mine"], "error: data/raw/mine: is inside data/raw, which the pipeline writes; move the files"),
+        (
+            ["data", "data/raw/mine"],
+            "error: data/raw/mine: is inside data/raw, which the pipeline writes; move the files",
+        ),
         (["data", "--source", "s3"], "'s3' is not one of 'local', 'kaggle'"),
         (["results"], "error: reports/metrics/sentiment.json: no such file"),
     ],
@@ -89,6 +94,13 @@ def test_help_is_there_and_loads_nothing_heavy(command: str | None) -> None:
             assert known in done.stdout
     else:
         assert f"Example: unroll {command}" in done.stdout
+
+
+def test_doctor_without_a_home_says_that_submitting_alone_needs_it(project: Project) -> None:
+    done = project.run("unroll", "doctor", "--offline", check=False, HOME="/proc")  # where nobody can write
+    assert "warn  Kaggle        Kaggle: the client cannot make its folder /proc/" in done.stdout
+    assert "→ set KAGGLE_CONFIG_DIR to a folder that can be written\n" in done.stdout
+    assert done.stdout.endswith("ready: `make repro` can run\n")
 
 
 def test_make_help_lists_the_targets() -> None:

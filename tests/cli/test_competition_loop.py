@@ -53,7 +53,8 @@ class Competitor:
         """Run a command in a process of its own."""
         hidden = {name: os.environ[name] for name in os.environ if name.startswith("KAGGLE_") or name == "HOME"}
         return subprocess.Popen(
-            ["unroll", *command], cwd=self.project.folder, env=self.project.environment() | hidden, text=True,
+            ["unroll", *command], cwd=self.project.folder, env=self.project.environment() | hidden,
+            text=True,
             stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             # A program that a script has put into the background ignores Ctrl-C.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

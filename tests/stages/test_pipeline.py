@@ -274,7 +274,8 @@ def test_damaged_raw_data_stops_with_file_and_line_and_no_traceback(restored: Pr
     file.write_text(file.read_text() + "999999\t1\tgood\t9\n")
     done = restored.run("dvc", "repro", check=False)
     assert done.returncode != 0
-    told = r"error: data/raw/sentiment/train.tsv: line \d+: Sentiment: found '9', expected one of 0"
+    source = "data/sample/sentiment-analysis-on-movie-reviews/train.tsv"  # which the person owns, not the copy
+    told = rf"error: {source}: line \d+: Sentiment: found '9', expected one of 0"
     assert re.search(told, done.stderr)
     assert "Traceback" not in done.stdout + done.stderr
 

@@ -147,14 +147,14 @@ def check_kaggle(*, offline: bool) -> Iterator[Check]:
 
     config = read_config(paths.PARAMS)
     is_required = config.data.source == "kaggle"
-    credential = kaggle.find_credential()
-    if credential is None:
-        yield Check("no credential found; needed to download and to submit", CREDENTIAL, is_required)
-        return
-    yield Check(f"{credential.kind} from {credential.place}")
-    if offline:
-        return
     try:
+        credential = kaggle.find_credential()
+        if credential is None:
+            yield Check("no credential found; needed to download and to submit", CREDENTIAL, is_required)
+            return
+        yield Check(f"{credential.kind} from {credential.place}")
+        if offline:
+            return
         client = kaggle.connect()
         yield Check(f"user {kaggle.user_name(client) or 'unknown'}")
         for slug in filter(None, (load_competition(paths.competition(task)).competition for task in config.tasks)):

@@ -22,7 +22,7 @@ from unroll.core.files import check_archive
 from unroll.core.settings import Section
 
 CHUNK = 1 << 16  # rows that are held as Python's strings
-LFS_POINTER = "version https://git-lfs"
+LFS_POINTER, WEB_PAGE = "version https://git-lfs", ("<!doctype html", "<html")
 ZIP_ERRORS = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 csv.field_size_limit((1 << 31) - 1)
 
@@ -99,6 +99,10 @@ class TextFile:
             for number, line in enumerate(text, start=1):
                 if number == 1 and line.startswith(LFS_POINTER):
                     raise UnrollError(f"{self.path}: is a Git LFS pointer, not the file itself; run `git lfs pull`")
+                if number == 1 and line.lstrip().lower().startswith(WEB_PAGE):
+                    raise UnrollError(f"{self.path}: is a web page, not a table or texts; download the file itself")
+                if number == 1 and line.startswith("PK\x03\x04"):
+                    raise UnrollError(f"{self.path}: is a zip archive or an Excel workbook, expected text in UTF-8")
                 if not line.isascii() and (wrong := next((c for c in line if "\udc80" <= c <= "\udcff"), None)):
                     found = f"byte {ord(wrong) - 0xDC00:#04x} is not {self.options.encoding.upper()}"
                     raise UnrollError(f"{self.path}: line {number}: {found}; save the file as UTF-8")

@@ -180,6 +180,11 @@ def load_client() -> type[Any]:
             from kaggle.api.kaggle_api_extended import KaggleApi
     except (SystemExit, ImportError) as error:
         raise UnrollError(f"Kaggle: the client cannot be loaded ({error}); install requirements.txt again") from None
+    except OSError as error:
+        raise UnrollError(
+            f"Kaggle: the client cannot make its folder {error.filename} ({error.strerror}); set "
+            "KAGGLE_CONFIG_DIR to a folder that can be written"
+        ) from None
     finally:
         for variable, value in before.items():
             del os.environ[variable]
