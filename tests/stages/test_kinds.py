@@ -13,6 +13,7 @@ import yaml
 from tests.support.command import unroll
 from tests.support.kaggle_service import Service, serve, sign_in
 from tests.support.project import ROOT
+from unroll.models.bundle import load_bundle
 from unroll.stages import download, ensemble, evaluate, hello, prepare, report, settings, submission, tokenize, train
 
 WORDS = ["good", "bad", "fine", "film", "plot", "dull", "very", "not", "a", "the"]
@@ -74,6 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     values["defaults"]["model"] |= {"embedding": 12, "hidden": 12}
     values["defaults"]["train"] |= {"epochs": 3, "min_steps": 60, "lr": 0.02}
     values["defaults"]["split"] |= {"folds": 3, "run_folds": [0]}
+    values["authors"] = {"split": {"refit": 2}}
     for lesson in ("step_by_step", "unfolded", "embedding"):
         values["hello"][lesson]["epochs"] = 2
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
@@ -139,6 +141,20 @@ def test_predict_puts_several_columns_together(folder: Path) -> None:
         "error: neither.csv: line 1: found the columns prompt, titel, expected one column, or exactly one named name "
         "or text or title, or all of title, text\n"
     )
+
+
+def test_models_of_all_rows_alone_answer_what_is_new(folder: Path) -> None:
+    rows = pd.read_parquet(folder / "data/rows/authors.parquet")
+    test, cell = rows[rows["part"] == "test"], folder / "models/authors/GRU"
+    found = pd.read_parquet(cell / "test.parquet")[["predicted:Poe", "predicted:Shelley, M."]].to_numpy()
+    refits = [load_bundle(cell / f"refit-{number}").predict(test["text"].tolist()) for number in (0, 1)]
+    np.testing.assert_allclose(found, np.mean(refits, axis=0), atol=1e-6)
+    assert not np.allclose(refits[0], refits[1])
+    assert not np.allclose(found, load_bundle(cell / "fold-0").predict(test["text"].tolist()))
+    (folder / "new.txt").write_text(f"{test['text'].iloc[0]}\n")
+    (told,) = json.loads(unroll(folder, "predict", "authors", "new.txt", "--cell", "GRU", "--json").stdout)
+    assert told["probabilities"]["Poe"] == pytest.approx(found[0, 0], abs=1e-6)
+    assert not (folder / "models/notes/GRU/refit-0").exists()
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)

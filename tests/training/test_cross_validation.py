@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from unroll.training.cross_validation import (
     TrainingData,
     collect_folds,
     prepare_fold,
+    refits_of,
     train_fold,
 )
 
@@ -66,6 +68,30 @@ def test_a_bundle_reads_a_row_kept_back_as_the_fold_did(
     row_ids, predictions = result.predictions("valid")
     assert row_ids.tolist() == [105, 106, 107]
     np.testing.assert_allclose(bundle_of(result).predict(["a very bad film"])[0], predictions[0], atol=1e-6)
+
+
+def test_a_model_of_all_rows_stops_where_the_folds_were_best(
+    data: TrainingData, task_config: TaskConfig, tmp_path: Path
+) -> None:
+    train = task_config.train.model_copy(update={"epochs": 4, "min_steps": 1})
+    split = task_config.split.model_copy(update={"refit": 2})
+    config = task_config.model_copy(update={"train": train, "split": split})
+    trained = [(Training(TASK, "GRU", fold, config, seed=1), run(fold, data, config, tmp_path)) for fold in (0, 2)]
+    for (_, result), best in zip(trained, (1, 2), strict=True):
+        history = json.loads((result.done / "history.json").read_text())
+        assert history["planned"] == 4
+        (result.done / "history.json").write_text(json.dumps({**history, "best_epoch": best}))
+    first, second = refits_of(trained)
+    assert (first.refit, first.fold, second.fold, str(second)) == (0.375, 0, 1, "sentiment GRU refit 1")
+    assert len({each.key(data) for each in (first, second, trained[0][0])}) == 3
+    results = [train_fold(each, data, tmp_path) for each in (first, second)]
+    for result in results:
+        history = json.loads((result.done / "history.json").read_text())
+        assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]  # 0.375 of 4, rounded
+        assert result.summary()["best_epoch"] == 2
+        assert "bad" in bundle_of(result).vocabulary.tokens  # which stands in the last fold alone
+        assert [len(values) for values in result.predictions("valid")] == [0, 0]
+    assert results[0].summary()["digest"] != results[1].summary()["digest"]
 
 
 def test_a_finished_fold_is_not_trained_again(data: TrainingData, task_config: TaskConfig, tmp_path: Path) -> None:

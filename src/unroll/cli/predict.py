@@ -137,13 +137,14 @@ def load_models(task: Competition, cell: str | None) -> "tuple[EnsemblePredictor
     """
     import torch
 
+    from unroll.models.bundle import find_bundles
     from unroll.models.decisions import Decision
     from unroll.models.ensemble import load_ensemble
     from unroll.models.predictor import load_predictor
     from unroll.models.span_classifier import CELLS
 
     torch.set_num_threads(1)  # networks this small gain little from more, and much is lost beside another busy program
-    found = {name: folders for name in CELLS if (folders := sorted(paths.model(task.name, name).glob("fold-*")))}
+    found = {name: folders for name in CELLS if (folders := find_bundles(paths.model(task.name, name)))}
     if not found:
         raise UnrollError(f"{paths.models(task.name)}: no trained models; `dvc repro` trains them")
     weights, calibration, decision = {str(cell): 1.0}, None, Decision.default(task)

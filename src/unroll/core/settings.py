@@ -54,10 +54,11 @@ class DataConfig(Section):
 
 
 class SplitConfig(Section):
-    """Folds of the training part, and the share of rows held out if the task has no test file."""
+    """Folds of the training part, models of all its rows, and the share held out if the task has no test file."""
 
     folds: Annotated[int, Field(ge=2)]
     run_folds: Annotated[tuple[Count, ...], NonEmpty, Distinct]
+    refit: Count
     test_share: Annotated[float, Field(ge=0, le=0.5)]
 
     @model_validator(mode="after")

@@ -68,6 +68,11 @@ class Bundle:
         return predict(self.model, encode_texts(texts, self.text, self.vocabulary), np.arange(len(texts)))
 
 
+def find_bundles(folder: Path) -> list[Path]:
+    """Return the folders of a cell's bundles that predict together: those of all rows or, without any, of the folds."""
+    return sorted(folder.glob("refit-*")) or sorted(folder.glob("fold-*"))
+
+
 def predict_mean(bundles: Sequence[Bundle], texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """Return the mean of several bundles' predictions, (len(texts), P)."""
     mean: npt.NDArray[np.float32] = np.mean([bundle.predict(texts) for bundle in bundles], axis=0)

@@ -17,7 +17,14 @@ from unroll.evaluation.metrics import score
 from unroll.models.span_classifier import CELLS
 from unroll.tracking.live import LiveFold
 from unroll.tracking.runs import workspace_tags
-from unroll.training.cross_validation import FoldResult, Training, TrainingData, collect_folds, load_training_data
+from unroll.training.cross_validation import (
+    FoldResult,
+    Training,
+    TrainingData,
+    collect_folds,
+    load_training_data,
+    refits_of,
+)
 from unroll.training.distributed import join_processes, leave_processes, relaunch
 from unroll.training.parallel import train_all
 
@@ -39,34 +46,45 @@ def main(task_name: str, *names: str) -> None:
     ]
     listener = LiveFold(Path.cwd(), task.name, task.metric, run_params(trainings[0]), data.digest, workspace_tags())
     results = train_all(trainings, data, cache=paths.FOLD_CACHE, listener=listener)
-    is_main = join_processes().is_main
+    pairs = list(zip(trainings, results, strict=True))
+    processes = join_processes()
+    refits = [each for cell in cells for each in refits_of(_of_cell(pairs, cell))] if processes.is_main else []
+    refits = processes.from_main(refits)
+    pairs += zip(refits, train_all(refits, data, cache=paths.FOLD_CACHE, listener=listener), strict=True)
+    is_main = processes.is_main
     leave_processes()
     if not is_main:
         return
     for cell in cells:
-        of_cell = [pair for pair in zip(trainings, results, strict=True) if pair[0].cell == cell]
-        run = write_cell(paths.model(task.name, cell), of_cell[0][0], [result for _, result in of_cell], data)
+        run = write_cell(paths.model(task.name, cell), _of_cell(pairs, cell), data)
         scores = ", ".join(f"{name} {value:.4f}" for name, value in run["scores"].items())
         print(f"{task.name} {cell}: out of fold {scores}")
 
 
-def write_cell(folder: Path, training: Training, results: Sequence[FoldResult], data: TrainingData) -> dict[str, Any]:
+def _of_cell(results: Sequence[tuple[Training, FoldResult]], cell: str) -> list[tuple[Training, FoldResult]]:
+    return [pair for pair in results if pair[0].cell == cell]
+
+
+def write_cell(folder: Path, trained: Sequence[tuple[Training, FoldResult]], data: TrainingData) -> dict[str, Any]:
     """Write a cell's bundles and predictions, and run.json, from which its run can be logged; return its content."""
+    training = trained[0][0]
+    results = [result for training, result in trained if training.refit is None]
+    refits = [result for training, result in trained if training.refit is not None]
     task, folds = training.task, [result.summary() for result in results]
     out_of_fold = collect_folds(results, "valid", task)
     truth = pd.DataFrame(data.corpus.targets, index=data.corpus.row_ids).loc[out_of_fold["row_id"]]
     with new_folder(folder) as scratch:
-        for result, fold in zip(results, folds, strict=True):
-            target = scratch / f"fold-{fold['fold']}"
+        for each, result in trained:
+            target = scratch / f"{'fold' if each.refit is None else 'refit'}-{each.fold}"
             target.mkdir()
             for name in ("bundle.json", "weights.safetensors", "history.json"):
                 shutil.copyfile(result.done / name, target / name)
         out_of_fold.to_parquet(scratch / "out_of_fold.parquet", index=False)
-        collect_folds(results, "test", task).to_parquet(scratch / "test.parquet", index=False)
+        collect_folds(refits or results, "test", task).to_parquet(scratch / "test.parquet", index=False)
         run = {
             "task": task.name,
             "cell": training.cell,
-            "digest": sha256_of(*sorted(scratch.glob("fold-*/weights.safetensors"))),
+            "digest": sha256_of(*sorted(scratch.glob("*/weights.safetensors"))),
             "corpus_sha256": data.digest,
             "params": run_params(training),
             "scores": score(task, predictions_of(out_of_fold, task), truth.to_numpy()),

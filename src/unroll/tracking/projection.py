@@ -22,6 +22,7 @@ from unroll.core.errors import UnrollError
 from unroll.core.files import read_json, sha256_of
 from unroll.data.competition import Competition
 from unroll.evaluation.comparison import choose_best, decide_promotion, join_predictions, score_table
+from unroll.models.bundle import find_bundles
 from unroll.models.decisions import Decision
 from unroll.tracking import runs
 from unroll.tracking.runs import CHAMPION, FINISHED, OUTPUTS, PARENT, PREDICTIONS
@@ -175,7 +176,7 @@ class _Projection:
         weights = self.ensemble["weights"] if model == ENSEMBLE else {model: 1.0}
         calibration = self.ensemble["calibration"] if model == ENSEMBLE else None
         decision = self.ensemble["decision"] if model == ENSEMBLE else asdict(Decision.default(self.task))
-        bundles = {cell: sorted(self.folders[cell].glob("fold-*")) for cell in weights}
+        bundles = {cell: find_bundles(self.folders[cell]) for cell in weights}
         names = {cell: [f"{cell}_{bundle.name}" for bundle in found] for cell, found in bundles.items()}
         predictor = {
             "task": self.task.model_dump(exclude_unset=True), "weights": weights, "calibration": calibration,

@@ -1,4 +1,4 @@
-"""One fold of a cross-validation: prepare its data, train, predict, and keep the result in a cache."""
+"""One fold of a cross-validation, or all its folds: prepare data, train, predict, and keep the result in a cache."""
 
 import json
 import shutil
@@ -79,22 +79,47 @@ def load_training_data(folder: Path) -> TrainingData:
 
 @dataclass(frozen=True)
 class Training:
-    """One cell trained with one fold held out; every fold derives its own seed from `seed`."""
+    """One cell trained with one fold held out, or with none.
+
+    Attributes:
+        task: what is predicted.
+        cell: "RNN", "LSTM" or "GRU".
+        fold: the one held out; without one, the number of the model, from 0 on.
+        config: the task's settings.
+        seed: from which every training derives its own.
+        refit: None with a fold held out; otherwise the share of the planned epochs after which training stops, since no
+            rows are left to tell which epoch is the best.
+    """
 
     task: Competition
     cell: str
     fold: int
     config: TaskConfig
     seed: int
+    refit: float | None = None
 
     def __str__(self) -> str:
         """Return its name in messages."""
-        return f"{self.task.name} {self.cell} fold {self.fold}"
+        return f"{self.task.name} {self.cell} {'fold' if self.refit is None else 'refit'} {self.fold}"
+
+    def held_out(self, corpus: Corpus) -> npt.NDArray[np.bool_]:
+        """Return for each sequence whether it is in the fold held out, (S,)."""
+        return corpus.folds == self.fold if self.refit is None else np.zeros(len(corpus.folds), dtype=np.bool_)
 
     def key(self, data: TrainingData) -> str:
         """Return the hash of all that the result depends on: settings, corpus, code and library versions."""
         task = self.task
-        names = [task.name, task.kind, task.outputs, task.metric, task.positive, self.cell, self.fold, self.seed]
+        names = [
+            task.name,
+            task.kind,
+            task.outputs,
+            task.metric,
+            task.positive,
+            self.cell,
+            self.fold,
+            self.seed,
+            self.refit,
+        ]
         sections = self.config.model_dump(include={"text", "model", "train"})
         code = [code_digest(Path(unroll.__file__).parent), *(version(name) for name in LIBRARIES)]
         return sha256(json.dumps([*names, sections, data.digest, *code]).encode()).hexdigest()[:24]
@@ -166,7 +191,7 @@ def train_fold(
     if processes.from_main(processes.is_main and result.is_finished()):
         return result
     fold = prepare_fold(training, data)
-    seed = derive_seed(training.seed, training.fold)
+    seed = derive_seed(training.seed, training.fold, *(() if training.refit is None else (1,)))
     torch.manual_seed(seed)
     task, size = training.task, len(fold.vocabulary)
     model = SpanClassifier(training.cell, training.config.model, size, len(task.outputs), task.kind)
@@ -179,7 +204,7 @@ def train_fold(
         set_vectors(model, fold.vectors, f"{task.name}.model.embedding")
     history = fit(
         model, fold.corpus, fold.train, fold.valid, training.config.train, task, seed=seed,
-        title=str(training), on_epoch=on_epoch, checkpoint=result.checkpoints,
+        title=str(training), on_epoch=on_epoch, checkpoint=result.checkpoints, share=training.refit or 1.0,
     )  # fmt: skip
     parts = {"valid": fold.valid, "test": fold.test}
     predictions = {name: predict_sharded(model, fold.corpus, part, processes) for name, part in parts.items()}
@@ -196,8 +221,8 @@ def prepare_fold(training: Training, data: TrainingData) -> FoldData:
     labels, where they are known, are hidden.
     """
     corpus = data.corpus
-    test = np.flatnonzero(corpus.folds == TEST_FOLD)
-    train = np.flatnonzero((corpus.folds != training.fold) & (corpus.folds != TEST_FOLD))
+    test, held_out = np.flatnonzero(corpus.folds == TEST_FOLD), training.held_out(corpus)
+    train = np.flatnonzero(~held_out & (corpus.folds != TEST_FOLD))
     counts = np.bincount(corpus.tokens_of(train), minlength=len(data.vocabulary))
     known = counts >= training.config.text.min_count  # (V,)
     if data.vectors is not None:
@@ -211,7 +236,7 @@ def prepare_fold(training: Training, data: TrainingData) -> FoldData:
         vocabulary=vocabulary,
         vectors=None if data.vectors is None else data.vectors[known],
         train=np.concatenate([train, test]) if training.config.train.language_model else train,
-        valid=np.flatnonzero(corpus.folds == training.fold),
+        valid=np.flatnonzero(held_out),
         test=test,
     )
 
@@ -240,8 +265,11 @@ def save_fold(
         names = (task.name, training.cell, task.kind, task.outputs)
         save_bundle(scratch, Bundle(*names, config.text, config.model, fold.vocabulary, model.eval()))
         epochs = [record.flat() for record in history.epochs]
-        write_json(scratch / "history.json", {"best_epoch": history.best_epoch, "epochs": epochs})
-        scores = score(task, predictions["valid"], corpus.targets[corpus.spans_of(fold.valid)])
+        write_json(
+            scratch / "history.json", {"best_epoch": history.best_epoch, "planned": history.planned, "epochs": epochs}
+        )
+        truth = corpus.targets[corpus.spans_of(fold.valid)]
+        scores = score(task, predictions["valid"], truth) if len(truth) else {}
         digest = sha256_of_file(scratch / WEIGHTS)
         summary = {"fold": training.fold, "digest": digest, "best_epoch": history.best_epoch, **scores}
         write_json(scratch / "fold.json", summary)
@@ -250,6 +278,20 @@ def save_fold(
             np.savez(scratch / f"{name}.npz", row_ids=row_ids, predictions=predictions[name])
         write_manifest(scratch)
     shutil.rmtree(result.checkpoints, ignore_errors=True)
+
+
+def refits_of(results: Sequence[tuple[Training, FoldResult]]) -> list[Training]:
+    """Return the trainings of a cell on all rows, given those of its folds.
+
+    They stop at the mean of the folds' best epochs, as shares of all epochs: with another number of rows the same share
+    of the schedule has another number of steps.
+    """
+    shares = []
+    for _, result in results:
+        history = read_json(result.done / "history.json")
+        shares.append(history["best_epoch"] / history["planned"])
+    first, share = results[0][0], round(float(np.mean(shares)), 6)
+    return [replace(first, fold=number, refit=share) for number in range(first.config.split.refit)]
 
 
 def collect_folds(results: Sequence[FoldResult], part: str, task: Competition) -> pd.DataFrame:

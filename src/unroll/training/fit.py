@@ -35,9 +35,9 @@ from unroll.training.state import (
 def fit(
     model: SpanClassifier, corpus: Corpus, train: Ints, valid: Ints, config: TrainConfig, task: Competition, *,
     seed: int, title: str = "training", on_epoch: OnEpoch = lambda record, speed: None, checkpoint: Path | None = None,
-    quiet: bool = False,
+    share: float = 1.0, quiet: bool = False,
 ) -> History:  # fmt: skip
-    """Train a model, which ends with the weights of its best epoch.
+    """Train a model, which ends with the weights of its best epoch, or of its last one where no rows are held out.
 
     The same arguments give the same weights bit for bit on one CPU, also if training continues from a checkpoint: every
     epoch draws from generators seeded by the seed and the epoch alone. Under torchrun all processes call this together;
@@ -47,7 +47,7 @@ def fit(
         model: trained in place; the caller has initialised it.
         corpus: the arrays.
         train: numbers of the sequences to train on; those without labels serve the language model alone.
-        valid: numbers of the sequences whose score decides which epoch is the best.
+        valid: numbers of the sequences whose score decides which epoch is the best; may be empty.
         config: the recipe.
         task: what is predicted, and the metric.
         seed: of batch order and dropout.
@@ -55,6 +55,7 @@ def fit(
         on_epoch: called by the main process with an epoch's record and the spans per second, first for the epochs of a
             checkpoint, with None for the speed.
         checkpoint: folder of checkpoints; if it holds one, training continues from there.
+        share: of the planned epochs after which training stops, the schedule of the learning rate being for all.
         quiet: show no progress.
 
     Raises:
@@ -68,6 +69,7 @@ def fit(
     epochs = max(config.epochs, math.ceil(config.min_steps / steps))
     counts = torch.from_numpy(np.bincount(corpus.tokens_of(train), minlength=model.tokens))
     state = TrainState(model, config, counts, epochs * steps, seed, task.metric)
+    state.history.planned, epochs = epochs, max(1, round(share * epochs))
     state.restore(processes.from_main(load_checkpoint(checkpoint) if checkpoint else None))
     for record in state.history.epochs:
         on_epoch(record, None)
@@ -83,8 +85,10 @@ def fit(
             loss = train_epoch(title, state, batches, bar) / spans
             speed = spans / (time.perf_counter() - began)
             rate = float(state.schedule.get_last_lr()[0])
-            predictions = predict_sharded(state.eval_model, corpus, valid, processes)
-            scores = score(task, predictions, corpus.targets[corpus.spans_of(valid)])
+            scores = {}
+            if len(valid):
+                predictions = predict_sharded(state.eval_model, corpus, valid, processes)
+                scores = score(task, predictions, corpus.targets[corpus.spans_of(valid)])
             record = EpochRecord(epoch, loss, rate, scores)
             state.add(record)
             if checkpoint:
@@ -125,6 +129,6 @@ def train_epoch(
         total_loss += loss * spans
         bar.update(spans)
         metric, epochs = state.history.metric, state.history.epochs
-        scored = f", {metric} {epochs[-1].scores[metric]:.4f}" if epochs else ""
+        scored = f", {metric} {epochs[-1].scores[metric]:.4f}" if epochs and epochs[-1].scores else ""
         bar.set_postfix_str(f"loss {loss:.3f}{scored}", refresh=False)
     return total_loss

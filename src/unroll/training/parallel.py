@@ -114,7 +114,8 @@ class Pool:
     def train_one(self, training: Training) -> tuple[Training, float]:
         """Train one fold in this process."""
         began = time.monotonic()
-        processes, listener = join_processes(), copy.copy(self.listener)
+        processes = join_processes()
+        listener = copy.copy(self.listener) if training.refit is None else FoldListener()  # a run is of a fold
         if trains_on_cpu() and processes.count == 1:
             torch.set_num_threads(1)
         result = FoldResult.of(training, self.data, self.cache)
@@ -184,8 +185,11 @@ class Pool:
     def report(self, training: Training, note: str) -> None:
         """Print a line about a finished fold."""
         summary, metric = FoldResult.of(training, self.data, self.cache).summary(), training.task.metric
-        scored = f"{metric.replace('_', '-')} {summary[metric]:.4f}"
-        print_line(f"{training}: best epoch {summary['best_epoch']}, {scored}, {note}")
+        if training.refit is None:
+            scored = f"{metric.replace('_', '-')} {summary[metric]:.4f}"
+            print_line(f"{training}: best epoch {summary['best_epoch']}, {scored}, {note}")
+        else:
+            print_line(f"{training}: {summary['best_epoch']} epochs on all rows, {note}")
 
 
 def _train_remotely(data: TrainingData, training: Training) -> tuple[Training, float, str, dict[str, bytes]]:

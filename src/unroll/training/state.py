@@ -48,12 +48,16 @@ OnEpoch = Callable[[EpochRecord, float | None], None]
 
 @dataclass
 class History:
-    """The records of all epochs, and the epoch whose weights were kept, the one with the best score of a metric."""
+    """The records of all epochs, and the epoch whose weights were kept, the one with the best score of a metric.
+
+    Without scores it is the last one. `planned` is the number of epochs that the schedule of the learning rate is for.
+    """
 
     metric: str
 
     epochs: list[EpochRecord] = field(default_factory=list)
     best_epoch: int = 0
+    planned: int = 0
 
     @property
     def best(self) -> EpochRecord:
@@ -62,6 +66,8 @@ class History:
 
     def is_better(self, record: EpochRecord) -> bool:
         """Return whether an epoch is better than the best so far; a score that is not a number is the worst."""
+        if not record.scores:
+            return True
         new, old = (sign_of(self.metric) * each.scores[self.metric] for each in (record, self.best))
         return new > old or (math.isnan(old) and not math.isnan(new))
 
@@ -133,7 +139,7 @@ class TrainState:
         for name, part in self._parts.items():
             part.load_state_dict(content[name])
         epochs = [EpochRecord(**record) for record in content["history"]["epochs"]]
-        self.history = History(self.history.metric, epochs, content["history"]["best_epoch"])
+        self.history.epochs, self.history.best_epoch = epochs, content["history"]["best_epoch"]
         self.best_weights = content["best_weights"]
 
 
