@@ -38,14 +38,14 @@ def flops_of(cell: str, config: TaskConfig, tokens: float) -> float:
 
 
 def ours(cell: str, config: TaskConfig, data: TrainingData, batch: int) -> Iterator[Step]:
-    """Unroll's loop: batches of one length, a span for each phrase."""
+    """Unroll's loop: batches of similar lengths, a span for each phrase."""
     model = SpanClassifier(cell, config.model, len(data.vocabulary), CLASSES)
     optimizer = make_optimizer(model, config.train)
     generator = np.random.default_rng(1)
     while True:
-        for item in iterate_batches(data.corpus, data.train, batch, generator):
+        for item in iterate_batches(data.corpus, data.train, batch, config.train.batch_tokens, generator):
             learn(model, optimizer, model(item), item.targets[:, 0].long())
-            tokens = float(item.tokens.numel())
+            tokens = float(item.tokens.numel() if item.lengths is None else item.lengths.sum())
             yield {"phrases": float(len(item.targets[:, 0].long())), "flops": flops_of(cell, config, tokens)}
 
 

@@ -228,7 +228,8 @@ def epoch(folder: Path, words: int, config: TaskConfig) -> tuple[float, int, flo
     optimizer = make_optimizer(model, config.train)
     generator = np.random.default_rng(1)
     begin, batches, own = time.perf_counter(), 0, 0
-    for batch in iterate_batches(corpus, np.flatnonzero(corpus.folds > 0), config.train.batch_size, generator):
+    recipe, train = config.train, np.flatnonzero(corpus.folds > 0)
+    for batch in iterate_batches(corpus, train, recipe.batch_size, recipe.batch_tokens, generator):
         logits = model(batch.with_tokens(batch.tokens % min(words, 20_000)))
         loops.learn(model, optimizer, logits, batch.targets[:, 0].long())
         batches += 1

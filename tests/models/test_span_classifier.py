@@ -70,7 +70,7 @@ def test_one_hot_input_equals_a_fixed_identity_embedding(
         cell, small_model.model_copy(update={"embedding": len(vocabulary)}), len(vocabulary), 5
     ).eval()
     embedded.load_state_dict(one_hot.state_dict() | {"embedding.weight": torch.eye(len(vocabulary))})
-    for batch in iterate_batches(corpus, np.arange(3), 3):
+    for batch in iterate_batches(corpus, np.arange(3), 3, 100):
         torch.testing.assert_close(one_hot(batch), embedded(batch))
 
 
@@ -80,7 +80,7 @@ def test_without_a_head_the_pooled_states_are_the_logits(
     corpus, vocabulary = small_corpus
     config = small_model.model_copy(update={"head": "none", "pooling": ("last",), "bidirectional": False})
     model = SpanClassifier("RNN", config, len(vocabulary), outputs=4).eval()
-    for batch in iterate_batches(corpus, np.arange(3), 3):
+    for batch in iterate_batches(corpus, np.arange(3), 3, 100):
         hidden = model.encode(batch.tokens)
         torch.testing.assert_close(model(batch), hidden[batch.sequence, batch.end - 1])
 

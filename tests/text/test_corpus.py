@@ -1,4 +1,3 @@
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +43,7 @@ def test_batches_hold_each_row_once_with_its_own_tokens(
     chosen = np.arange(0, len(corpus), step)
     generator = None if seed is None else np.random.default_rng(seed)
     seen = []
-    for batch in iterate_batches(corpus, chosen, batch_size, generator):
+    for batch in iterate_batches(corpus, chosen, batch_size, 1000, generator):
         assert 0 < len(batch.tokens) <= batch_size
         for sequence, start, end, label, span in zip(
             batch.sequence, batch.start, batch.end, batch.targets[:, 0], batch.spans, strict=True
@@ -52,6 +51,7 @@ def test_batches_hold_each_row_once_with_its_own_tokens(
             row = int(corpus.row_ids[span])
             assert row == int(label)
             words = batch.tokens[sequence, start:end].tolist()
+            assert end <= (len(batch.tokens[0]) if batch.lengths is None else batch.lengths[sequence])
             assert words == vocabulary.encode(rows[row][0].split() or [UNKNOWN]).tolist()
             seen.append(int(span))
     assert sorted(seen) == sorted(corpus.spans_of(chosen).tolist())
@@ -61,7 +61,7 @@ def test_batches_are_shuffled_by_the_generator_alone(text: TextConfig) -> None:
     corpus, _ = make_corpus([(f"{letter}{number}", "g") for number in range(20) for letter in "abc"], text)
 
     def order(seed: int) -> list[int]:
-        batches = iterate_batches(corpus, np.arange(len(corpus)), 1, np.random.default_rng(seed))
+        batches = iterate_batches(corpus, np.arange(len(corpus)), 1, 1000, np.random.default_rng(seed))
         return [int(span) for batch in batches for span in batch.spans]
 
     assert order(1) == order(1)
@@ -96,9 +96,33 @@ def test_a_damaged_corpus_is_refused_with_the_files_name(
         load_corpus(tmp_path)
 
 
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=40), st.integers(1, 6), st.none() | st.integers(0, 9))
-def test_batches_are_of_one_length_and_as_few_as_can_be(lengths: list[int], size: int, seed: int | None) -> None:
+@given(
+    st.lists(st.integers(1, 5) | st.integers(30, 700), min_size=1, max_size=60),
+    st.integers(1, 6), st.integers(1, 900), st.none() | st.integers(0, 9),
+)  # fmt: skip
+def test_batches_are_of_similar_lengths_and_within_their_limits(
+    lengths: list[int], size: int, tokens: int, seed: int | None
+) -> None:
     generator = None if seed is None else np.random.default_rng(seed)
-    chunks = plan_batches(np.array(lengths), size, generator)
-    assert all(len({lengths[number] for number in chunk}) == 1 for chunk in chunks)
-    assert len(chunks) == sum(-(-count // size) for count in Counter(lengths).values())
+    chunks = plan_batches(np.array(lengths), size, tokens, generator)
+    assert sorted(np.concatenate(chunks).tolist()) == list(range(len(lengths)))
+    for chunk in chunks:
+        longest = max(lengths[number] for number in chunk)
+        assert len(chunk) <= size
+        assert len(chunk) == 1 or len(chunk) * longest <= tokens
+    assert len(chunks) == len(plan_batches(np.array(lengths), size, tokens)), "a schedule is for so many steps"
+    assert (
+        plan_batches(np.array(lengths), len(lengths), 10**6)[0].tolist()
+        == np.argsort(
+            [-(-each // step) * step for each in lengths for step in [max(1, 2 ** (each.bit_length() - 5))]],
+            kind="stable",
+        ).tolist()
+    )
+
+
+def test_little_of_a_batch_is_padding() -> None:
+    lengths = np.random.default_rng(1).integers(1, 600, 5000)
+    chunks = plan_batches(lengths, 32, 8192, np.random.default_rng(2))
+    padded = sum(len(chunk) * lengths[chunk].max() for chunk in chunks)
+    assert padded < 1.05 * lengths.sum()
+    assert len(chunks) < 1.3 * lengths.sum() / 8192 + len(lengths) / 32

@@ -71,7 +71,7 @@ def case(request: pytest.FixtureRequest, sample_rows: dict[str, pd.DataFrame], c
 
 
 def test_shapes_logits_for_every_span(case: Case) -> None:
-    for batch in iterate_batches(case.corpus, np.arange(len(case.corpus)), 8):
+    for batch in iterate_batches(case.corpus, np.arange(len(case.corpus)), 8, 1000):
         assert batch.tokens.shape[0] <= 8
         assert case.model(batch).shape == (len(batch.targets), case.classes)
         width = case.model.recurrent.hidden_size * 2
@@ -84,7 +84,7 @@ def test_probabilities_are_probabilities_and_evaluation_is_deterministic(case: C
     np.testing.assert_allclose(first.sum(1), 1, rtol=1e-5)
     assert (first == predict(case.model, case.corpus, everything)).all()
     assert case.model.training, "prediction leaves the model as it was"
-    batch = next(iterate_batches(case.corpus, everything, 8))
+    batch = next(iterate_batches(case.corpus, everything, 8, 1000))
     assert not torch.equal(case.model(batch), case.model(batch)), "dropout is on in training"
 
 

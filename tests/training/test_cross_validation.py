@@ -21,9 +21,9 @@ from unroll.training.cross_validation import (
     TrainingData,
     collect_folds,
     prepare_fold,
-    refits_of,
     train_fold,
 )
+from unroll.training.refit import refits_of
 
 TASK = load_task("sentiment")
 

@@ -37,7 +37,7 @@ def test_each_row_of_a_batch_belongs_to_one_process(small_corpus: tuple[Corpus, 
         spans = [batch.spans for batch, whole, _ in shares if math.isfinite(whole.labelled)]
         assert sorted(torch.cat(spans).tolist()) == sorted(corpus.spans_of(sequences).tolist())
         assert sum(len(batch.targets) / whole.labelled for batch, whole, _ in shares) == pytest.approx(1)
-        assert sum(len(batch.tokens) / whole.sequences for batch, whole, _ in shares) == pytest.approx(1)
+        assert sum(batch.tokens[:, 1:].numel() / whole.pairs for batch, whole, _ in shares) == pytest.approx(1)
         assert {size for _, _, size in shares} == {len(corpus.spans_of(sequences))}
 
 
@@ -71,7 +71,7 @@ def use_no_chance(project: Project) -> None:
     project.set("sentiment.train.language_model", 0.1)
     project.set("sentiment.text.min_count", 2)  # a vocabulary that is small enough for a softmax over all of it
     project.set("sentiment.train.epochs", 4)
-    project.set("sentiment.train.batch_size", 3)  # of one length; many batches hold one sequence
+    project.set("sentiment.train.batch_size", 3)  # the last batch holds fewer than there are processes
 
 
 Result = tuple[dict[str, torch.Tensor], pd.DataFrame, pd.DataFrame]

@@ -123,6 +123,7 @@ class TrainConfig(Section):
     epochs: Positive
     min_steps: Positive
     batch_size: Positive
+    batch_tokens: Positive
     optimizer: Literal["adam", "adamw"]
     lr: Rate
     weight_decay: Annotated[float, Field(ge=0)]

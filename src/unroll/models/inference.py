@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 
 from unroll.models.span_classifier import SpanClassifier
-from unroll.text.batches import make_batch, plan_batches
+from unroll.text.batches import iterate_batches
 from unroll.text.corpus import Corpus, Ints
 
 MAX_SEQUENCES, MAX_TOKENS = 256, 16_384  # in a batch; pooling takes up to 70 KB a token
@@ -16,16 +16,12 @@ def predict(model: SpanClassifier, corpus: Corpus, sequences: Ints) -> npt.NDArr
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    lengths = np.diff(corpus.offsets)[sequences]
     spans, predictions = [], []
     with torch.inference_mode():
-        for chunk in plan_batches(lengths, MAX_SEQUENCES):
-            size = max(1, MAX_TOKENS // int(lengths[chunk[0]]))
-            for first in range(0, len(chunk), size):
-                batch = make_batch(corpus, sequences[chunk[first : first + size]])
-                raw = model(batch.to(device))  # (spans of the batch, P)
-                predictions.append(model.activate(raw.float()).cpu().numpy())
-                spans.append(batch.spans.numpy())
+        for batch in iterate_batches(corpus, sequences, MAX_SEQUENCES, MAX_TOKENS):
+            raw = model(batch.to(device))  # (spans of the batch, P)
+            predictions.append(model.activate(raw.float()).cpu().numpy())
+            spans.append(batch.spans.numpy())
     model.train(was_training)
     position = np.empty(len(corpus.row_ids), dtype=np.int64)  # of each span in the order of the batches
     position[np.concatenate(spans)] = np.arange(sum(map(len, spans)))

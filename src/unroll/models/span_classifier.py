@@ -10,6 +10,7 @@ from unroll.core.errors import UnrollError
 from unroll.core.settings import ModelConfig
 from unroll.data.competition import Kind
 from unroll.models.pooling import pool_spans
+from unroll.models.recurrent import run_layers
 from unroll.text.batches import Batch
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
@@ -63,7 +64,7 @@ class SpanClassifier(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the raw outputs of the batch's spans, (R, P); see `activate`."""
-        return self.read_out(self.encode(batch.tokens), batch)
+        return self.read_out(self.encode(batch.tokens, batch.lengths), batch)
 
     def activate(self, raw: Tensor) -> Tensor:
         """Return predictions, (R, P): probabilities of classes or labels, or numbers, from the raw outputs (R, P)."""
@@ -77,10 +78,9 @@ class SpanClassifier(nn.Module):
         logits: Tensor = self.head(self.head_dropout(pooled))  # (R, P)
         return logits
 
-    def encode(self, tokens: Tensor) -> Tensor:
-        """Return the hidden states of the last layer, (B, T, D * H), for token numbers (B, T)."""
-        hidden: Tensor = self.recurrent(self.embedding_dropout(self.embed(tokens)))[0]  # (B, T, D * H)
-        return hidden
+    def encode(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the hidden states of the last layer, (B, T, D * H), for token numbers (B, T); see run_layers."""
+        return run_layers(self.recurrent, self.embedding_dropout(self.embed(tokens)), lengths)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Return the input of the recurrent layers, (B, T, E), for token numbers (B, T)."""

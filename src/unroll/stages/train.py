@@ -23,10 +23,10 @@ from unroll.training.cross_validation import (
     TrainingData,
     collect_folds,
     load_training_data,
-    refits_of,
 )
 from unroll.training.distributed import join_processes, leave_processes, relaunch
 from unroll.training.parallel import train_all
+from unroll.training.refit import refits_of
 
 
 def main(task_name: str, *names: str) -> None:

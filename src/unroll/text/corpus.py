@@ -1,7 +1,6 @@
 """Ragged arrays: sequences of tokens, the spans in them and their labels.
 
-Nothing here is padded. Sequences lie end to end in one array, and a batch holds sequences of one length only, so that
-neither masks nor packed sequences are needed and a recurrent layer computes real tokens only.
+Nothing here is padded: sequences lie end to end in one array, and a batch takes those of similar lengths from it.
 """
 
 from dataclasses import dataclass, fields

@@ -30,13 +30,12 @@ from unroll.core.files import (
 from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.data.rows import predictions_table
-from unroll.evaluation.metrics import score
 from unroll.models.bundle import WEIGHTS, Bundle, save_bundle
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.corpus import TEST_FOLD, Corpus, Ints, load_corpus
 from unroll.text.vocabulary import Vocabulary
 from unroll.training.distributed import join_processes, predict_sharded
-from unroll.training.fit import fit
+from unroll.training.fit import fit, score_spans
 from unroll.training.state import History, OnEpoch, derive_seed
 
 CODE = ("data", "text", "models", "training", "evaluation/metrics.py")  # what a fold's result depends on
@@ -268,8 +267,7 @@ def save_fold(
         write_json(
             scratch / "history.json", {"best_epoch": history.best_epoch, "planned": history.planned, "epochs": epochs}
         )
-        truth = corpus.targets[corpus.spans_of(fold.valid)]
-        scores = score(task, predictions["valid"], truth) if len(truth) else {}
+        scores = score_spans(task, corpus, fold.valid, predictions["valid"])
         digest = sha256_of_file(scratch / WEIGHTS)
         summary = {"fold": training.fold, "digest": digest, "best_epoch": history.best_epoch, **scores}
         write_json(scratch / "fold.json", summary)
@@ -278,20 +276,6 @@ def save_fold(
             np.savez(scratch / f"{name}.npz", row_ids=row_ids, predictions=predictions[name])
         write_manifest(scratch)
     shutil.rmtree(result.checkpoints, ignore_errors=True)
-
-
-def refits_of(results: Sequence[tuple[Training, FoldResult]]) -> list[Training]:
-    """Return the trainings of a cell on all rows, given those of its folds.
-
-    They stop at the mean of the folds' best epochs, as shares of all epochs: with another number of rows the same share
-    of the schedule has another number of steps.
-    """
-    shares = []
-    for _, result in results:
-        history = read_json(result.done / "history.json")
-        shares.append(history["best_epoch"] / history["planned"])
-    first, share = results[0][0], round(float(np.mean(shares)), 6)
-    return [replace(first, fold=number, refit=share) for number in range(first.config.split.refit)]
 
 
 def collect_folds(results: Sequence[FoldResult], part: str, task: Competition) -> pd.DataFrame:

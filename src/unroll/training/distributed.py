@@ -98,7 +98,7 @@ def count_labelled(corpus: Corpus, sequences: Ints) -> int:
 
 
 def shard_batch(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[Batch, BatchTotals, int]:
-    """Return this process' shard of a batch of sequences of one length, its totals, and its labelled spans in all.
+    """Return this process' shard of a batch, its totals, and its labelled spans in all.
 
     A process without a share takes the first sequence as a shard of an infinite batch, so that it adds nothing to the
     gradient: all processes have to take part in every step.
@@ -107,7 +107,8 @@ def shard_batch(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[
     mine = sequences[processes.index :: processes.count]
     if not len(mine):
         return make_batch(corpus, sequences[:1]), BatchTotals(math.inf, math.inf), labelled
-    return make_batch(corpus, mine), BatchTotals(labelled, len(sequences)), labelled
+    pairs = int((corpus.offsets[sequences + 1] - corpus.offsets[sequences]).sum()) - len(sequences)
+    return make_batch(corpus, mine), BatchTotals(labelled, pairs), labelled
 
 
 def predict_sharded(

@@ -3,10 +3,12 @@
 import math
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Never
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
@@ -52,8 +54,8 @@ def fit(
         task: what is predicted, and the metric.
         seed: of batch order and dropout.
         title: names the training in messages.
-        on_epoch: called by the main process with an epoch's record and the spans per second, first for the epochs of a
-            checkpoint, with None for the speed.
+        on_epoch: called by the main process with an epoch's record and the spans per second, None for those of a
+            checkpoint.
         checkpoint: folder of checkpoints; if it holds one, training continues from there.
         share: of the planned epochs after which training stops, the schedule of the learning rate being for all.
         quiet: show no progress.
@@ -64,8 +66,8 @@ def fit(
     processes = join_processes()
     if not processes.is_main:
         checkpoint, on_epoch, quiet = None, lambda record, speed: None, True
-    lengths, spans = np.diff(corpus.offsets)[train], count_labelled(corpus, train)
-    steps = len(plan_batches(lengths, config.batch_size))
+    plan = partial(plan_batches, np.diff(corpus.offsets)[train], config.batch_size, config.batch_tokens)
+    steps, spans = len(plan()), count_labelled(corpus, train)
     epochs = max(config.epochs, math.ceil(config.min_steps / steps))
     counts = torch.from_numpy(np.bincount(corpus.tokens_of(train), minlength=model.tokens))
     state = TrainState(model, config, counts, epochs * steps, seed, task.metric)
@@ -80,22 +82,26 @@ def fit(
                 break
             began = time.perf_counter()
             torch.manual_seed(derive_seed(seed, epoch, processes.index))
-            plan = plan_batches(lengths, config.batch_size, np.random.default_rng([seed, epoch]))
-            batches = (shard_batch(corpus, train[chunk], processes) for chunk in plan)
+            chunks = plan(np.random.default_rng([seed, epoch]))
+            batches = (shard_batch(corpus, train[chunk], processes) for chunk in chunks)
             loss = train_epoch(title, state, batches, bar) / spans
             speed = spans / (time.perf_counter() - began)
-            rate = float(state.schedule.get_last_lr()[0])
-            scores = {}
-            if len(valid):
-                predictions = predict_sharded(state.eval_model, corpus, valid, processes)
-                scores = score(task, predictions, corpus.targets[corpus.spans_of(valid)])
-            record = EpochRecord(epoch, loss, rate, scores)
+            scores = score_spans(task, corpus, valid, predict_sharded(state.eval_model, corpus, valid, processes))
+            record = EpochRecord(epoch, loss, float(state.schedule.get_last_lr()[0]), scores)
             state.add(record)
             if checkpoint:
                 save_checkpoint(checkpoint, epoch, state.content())
             on_epoch(record, speed)
     model.load_state_dict(state.best_weights)
     return state.history
+
+
+def score_spans(
+    task: Competition, corpus: Corpus, sequences: Ints, predictions: npt.NDArray[np.float32]
+) -> dict[str, float]:
+    """Return the scores of predictions (R, P) of sequences by metric, none where there are no sequences."""
+    truth = corpus.targets[corpus.spans_of(sequences)]
+    return score(task, predictions, truth) if len(truth) else {}
 
 
 def train_epoch(
@@ -119,7 +125,8 @@ def train_epoch(
             sequences, length = batch.tokens.shape
             raise UnrollError(
                 f"{title}: out of memory at a batch of {sequences} sequences of {length} tokens; lower "
-                f"train.batch_size (now {state.config.batch_size}), model.hidden or model.layers in params.yaml"
+                f"train.batch_size (now {state.config.batch_size}), train.batch_tokens (now "
+                f"{state.config.batch_tokens}), model.hidden or model.layers in params.yaml"
             ) from None
         if not math.isfinite(loss):
             raise UnrollError(

@@ -19,10 +19,10 @@ IGNORED = -1  # the class of a span whose label is not known
 
 @dataclass(frozen=True)
 class BatchTotals:
-    """The numbers of labelled spans and sequences in a whole batch, of which a process sees a shard."""
+    """The numbers of labelled spans and pairs of neighbours in a whole batch, of which a process sees a shard."""
 
     labelled: float
-    sequences: float
+    pairs: float
 
 
 class Objective(nn.Module):
@@ -38,7 +38,7 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch, totals: BatchTotals) -> tuple[Tensor, Tensor]:
         """Return the loss to minimise and the part of it due to labels, per span of the whole batch, in nats."""
-        hidden = self.model.encode(batch.tokens)  # (B, T, D * H)
+        hidden = self.model.encode(batch.tokens, batch.lengths)  # (B, T, D * H)
         raw = self.model.read_out(hidden, batch).float()  # (R, P)
         known = batch.targets.isfinite()  # (R, K)
         labelled = int(known.any(1).sum())
@@ -47,8 +47,8 @@ class Objective(nn.Module):
         loss = loss * (labelled / totals.labelled) if labelled != totals.labelled else loss
         if self.language_model is None:
             return loss, loss.detach()
-        weight = self.language_model_weight * len(batch.tokens) / totals.sequences
-        return loss + weight * self.language_model(hidden, batch.tokens), loss.detach()
+        weight = self.language_model_weight / max(1, totals.pairs)
+        return loss + weight * self.language_model(hidden, batch), loss.detach()
 
     def span_loss(self, raw: Tensor, targets: Tensor, known: Tensor) -> Tensor:
         """Return the mean loss over the known targets, (R, K): cross-entropy, or the standardised squared error."""
@@ -89,20 +89,22 @@ class LanguageModel(nn.Module):
         self.register_buffer("proposal", proposal / proposal.sum())
         self.proposal: Tensor
 
-    def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """Return the loss of both directions in nats per pair of neighbours, given states (B, T, D * H), tokens (B, T).
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Return the summed loss of both directions in nats, given the states of a batch, (B, T, D * H).
 
-        Unknown words are not predicted.
+        Unknown words are not predicted, nor is anything from or at padding.
         """
-        states = hidden.chunk(len(self.projections), dim=2)
+        states, tokens = hidden.chunk(len(self.projections), dim=2), batch.tokens
+        places = torch.arange(1, tokens.shape[1], device=tokens.device)
+        is_pair = True if batch.lengths is None else places < batch.lengths[:, None]  # (B, T - 1)
         neighbours = [(states[0][:, :-1], tokens[:, 1:]), (states[-1][:, 1:], tokens[:, :-1])]
         queries, targets = [], []
         for projection, (state, target) in zip(self.projections, neighbours, strict=False):
-            known = target != UNKNOWN_ID
+            known = (target != UNKNOWN_ID) & is_pair
             queries.append(projection(state)[known])
             targets.append(target[known])
         loss = self._sampled_loss if self.is_sampled else self._full_loss
-        return loss(torch.cat(queries), torch.cat(targets)) / max(1, tokens[:, 1:].numel())
+        return loss(torch.cat(queries), torch.cat(targets))
 
     def _full_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
         """Return the summed cross-entropy of targets (N,), given queries (N, E)."""

@@ -1,0 +1,51 @@
+"""Recurrent layers over sequences of different lengths, without packing: padding never comes before a token."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+FUNCTIONS: dict[str, Any] = {"RNN": torch.rnn_tanh, "LSTM": torch.lstm, "GRU": torch.gru}
+
+
+def run_layers(layers: nn.RNNBase, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return the hidden states of the last layer, (B, T, D * H), as of each sequence alone; none at padding counts.
+
+    The backward direction of each layer reads its sequences reversed within their own lengths. PyTorch's own way,
+    `pack_padded_sequence`, runs a step at a time on a CPU, without the fused kernels.
+
+    Args:
+        layers: torch.nn.RNN, LSTM or GRU with batch_first.
+        inputs: (B, T, E), padded on the right.
+        lengths: of the sequences, (B,); None if all have the length T.
+    """
+    if lengths is None or not layers.bidirectional:
+        hidden: Tensor = layers(inputs)[0]
+        return hidden
+    size, longest, _ = inputs.shape
+    places = torch.arange(longest, device=inputs.device)
+    mirrored = torch.where(places < lengths[:, None], lengths[:, None] - 1 - places, places)  # (B, T)
+    rows = (mirrored + torch.arange(size, device=inputs.device)[:, None] * longest).flatten()  # (B * T,)
+
+    def mirror(values: Tensor) -> Tensor:
+        return values.flatten(0, 1).index_select(0, rows).view(values.shape)
+
+    hidden = inputs
+    for number in range(layers.num_layers):
+        if number and layers.dropout:
+            hidden = functional.dropout(hidden, layers.dropout, layers.training)
+        forward, backward = layers.all_weights[2 * number : 2 * number + 2]
+        read = _run_one(layers, hidden, forward), mirror(_run_one(layers, mirror(hidden), backward))
+        hidden = torch.cat(read, dim=2)
+    return hidden
+
+
+def _run_one(layers: nn.RNNBase, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Return the hidden states of one direction of one layer, (B, T, H), read from the first step on."""
+    zeros = inputs.new_zeros(1, len(inputs), layers.hidden_size)
+    state = (zeros, zeros) if layers.mode == "LSTM" else zeros
+    run = FUNCTIONS[layers.mode.partition("_")[0]]
+    hidden: Tensor = run(inputs, state, list(weights), True, 1, 0.0, layers.training, False, True)[0]
+    return hidden
