@@ -120,3 +120,20 @@ def test_a_text_is_known_where_all_its_training_rows_agree() -> None:
     truth = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     found = find_known_truth(["a", "a", "b", "b"], truth, ["b", "a", "c", "a"])
     np.testing.assert_array_equal(found, [[np.nan] * 2, [1, 0], [np.nan] * 2, [1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "outputs"),
+    [("number", "mcrmse", 2), ("multilabel", "auc", 2), ("classes", "log_loss", 2), ("classes", "accuracy", 2)],
+)
+def test_a_task_without_test_rows_has_a_submission_of_a_header(kind: str, metric: str, outputs: int) -> None:
+    columns = ["author"] if kind == "classes" else ["one", "two"]
+    target = {"columns": columns, "kind": kind, **({"labels": ["A", "B"]} if kind == "classes" else {})}
+    task = define(target=target, metric=metric, test=None)
+    none = pd.Series([], dtype=str)
+    sample = read_sample(task, Path("nowhere"), none)
+    decided = np.empty((0, len(columns)))
+    made = make_submission(task, sample, none, np.empty((0, outputs)), decided)
+    assert made.empty
+    assert list(made) == list(sample)
+    assert next(iter(made)) == "id"

@@ -98,6 +98,7 @@ def make_submission(
         texts = np.array(task.outputs, dtype=object)[values.astype(int)]
     else:
         texts = np.array([[f"{value:.9g}" for value in row] for row in values.tolist()], dtype=object)
+        texts = texts.reshape(values.shape)  # which an array of no rows does not have by itself
     return sample.assign(**dict(zip(prediction_columns(task), texts[rows].T, strict=True)))
 
 
