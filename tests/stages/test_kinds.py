@@ -1,5 +1,7 @@
 """Every kind of target through every stage, in the layouts of real competitions, made small."""
 
+import contextlib
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,7 +89,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             for stage in (settings, download, prepare, tokenize, train, ensemble, evaluate, submission):
                 stage.main(name)
         hello.main(verbose=False)
-        report.main()
+        with contextlib.redirect_stderr(io.StringIO()) as told:
+            report.main()
+        assert "warning" not in told.getvalue(), told.getvalue()
         yield folder
 
 

@@ -41,7 +41,8 @@ def main() -> None:
         for results in tasks:
             for model, run in results.find_runs().items():
                 names = [f"{results.task.name}-{shown}.svg" for shown in ("curves", f"confusion-{model}")]
-                attach_figures(run.id, [paths.FIGURES / name for name in names])
+                files = [paths.FIGURES / name for name in names]  # classes alone have confusions
+                attach_figures(run.id, [file for file in files if file.is_file()])
     except UnrollError as error:
         warn(f"{error}; figures are not attached to their runs, `unroll track` does it later")
     chapters.append(make_lessons(read_json(paths.HELLO)["said"]))
