@@ -17,6 +17,7 @@ from unroll.core.errors import run_program
 from unroll.core.params import read_config
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.corpus import Corpus
+from unroll.data.competition import Competition
 from unroll.training.fit import fit
 
 torch.set_num_threads(1)
@@ -25,13 +26,16 @@ spans = np.zeros(64, int)
 corpus = Corpus(tokens=np.arange(64 * 200, dtype=np.int32) % 50, offsets=offsets, folds=labels,
                 span_offsets=np.arange(65), starts=spans, ends=spans + 200, row_ids=np.arange(64),
                 targets=labels[:, None].astype(np.float32))
+target = {"columns": ["mood"], "kind": "classes", "labels": ["bad", "good"]}
+task = Competition.model_validate({"name": "mood", "title": "mood", "folder": "mood", "train": "train.csv",
+                                   "text": ["text"], "target": target, "metric": "accuracy"})
 section = read_config(Path("params.yaml")).task["sentiment"]
 config = section.train.model_copy(update={"batch_size": 32, "batch_tokens": 9999, "epochs": 1, "min_steps": 1})
 train, valid = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:1]
 
 def run(train):
     model = SpanClassifier("GRU", section.model.model_copy(update={"hidden": 256}), 50, 2)
-    fit(model, corpus, train, valid, config, seed=1, title="mood", quiet=True)
+    fit(model, corpus, train, valid, config, task, seed=1, title="mood", quiet=True)
 
 run(train[:1])  # loads what is loaded at first use
 used = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) // 1024
