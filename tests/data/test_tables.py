@@ -59,7 +59,7 @@ def test_a_field_may_be_long() -> None:
         (b"a,b\n1,2\n3,\0\n", "f: line 3: found a NUL byte"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "f: is a Git LFS pointer"),
         (b"\n<!DOCTYPE html>\n<html>\n", "f: line 1: found an empty line"),
-        (b"  <!DOCTYPE html>\n<html>\n", "f: is a web page, not a table or texts; download the file itself"),
+        (b"  <!DOCTYPE html>\n<html>\n", "f: is a web page, not a table; download the file itself"),
         (b"<html><body>Sign in</body></html>", "f: is a web page"),
         (b"PK\x03\x04\x14\0\x06\0", "f: is a zip archive or an Excel workbook, expected text in UTF-8"),
     ],

@@ -71,7 +71,7 @@ def use_no_chance(project: Project) -> None:
     project.set("sentiment.train.language_model", 0.1)
     project.set("sentiment.text.min_count", 2)  # a vocabulary that is small enough for a softmax over all of it
     project.set("sentiment.train.epochs", 4)
-    project.set("sentiment.train.batch_size", 3)  # the last batch holds fewer than there are processes
+    project.set("sentiment.train.batch_size", 3)
 
 
 Result = tuple[dict[str, torch.Tensor], pd.DataFrame, pd.DataFrame]

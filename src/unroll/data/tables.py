@@ -99,8 +99,6 @@ class TextFile:
             for number, line in enumerate(text, start=1):
                 if number == 1 and line.startswith(LFS_POINTER):
                     raise UnrollError(f"{self.path}: is a Git LFS pointer, not the file itself; run `git lfs pull`")
-                if number == 1 and line.lstrip().lower().startswith(WEB_PAGE):
-                    raise UnrollError(f"{self.path}: is a web page, not a table or texts; download the file itself")
                 if number == 1 and line.startswith("PK\x03\x04"):
                     raise UnrollError(f"{self.path}: is a zip archive or an Excel workbook, expected text in UTF-8")
                 if not line.isascii() and (wrong := next((c for c in line if "\udc80" <= c <= "\udcff"), None)):
@@ -170,6 +168,8 @@ class TextFile:
     def read_header(self) -> list[str]:
         """Return the names of the columns."""
         _, names = next(self.rows())
+        if names[0].lstrip().lower().startswith(WEB_PAGE):
+            raise UnrollError(f"{self.path}: is a web page, not a table; download the file itself")
         others = [each for each in ";|\t,\n" if each != self.separator and each in names[0]]
         if len(names) == 1 and others:
             wanted = {",": "commas", "\t": "tabs"}.get(self.separator, repr(self.separator))

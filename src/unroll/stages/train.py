@@ -17,13 +17,7 @@ from unroll.evaluation.metrics import score
 from unroll.models.span_classifier import CELLS
 from unroll.tracking.live import LiveFold
 from unroll.tracking.runs import workspace_tags
-from unroll.training.cross_validation import (
-    FoldResult,
-    Training,
-    TrainingData,
-    collect_folds,
-    load_training_data,
-)
+from unroll.training.cross_validation import FoldResult, Training, TrainingData, collect_folds, load_training_data
 from unroll.training.distributed import join_processes, leave_processes, relaunch
 from unroll.training.parallel import train_all
 from unroll.training.refit import refits_of

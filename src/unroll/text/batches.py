@@ -61,7 +61,7 @@ def plan_batches(
     """Group sequences of the given lengths, (S,), into batches of similar lengths, as positions in `lengths`.
 
     Lengths are rounded up to 16 steps an octave, and sequences sorted by them: up to 31 tokens a batch is of one length
-    but where two lengths meet, beyond that a sixteenth is padding at the most.
+    but where two lengths meet. The more sequences, the less is padding.
 
     Args:
         lengths: of the sequences.

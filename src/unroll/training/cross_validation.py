@@ -108,20 +108,11 @@ class Training:
     def key(self, data: TrainingData) -> str:
         """Return the hash of all that the result depends on: settings, corpus, code and library versions."""
         task = self.task
-        names = [
-            task.name,
-            task.kind,
-            task.outputs,
-            task.metric,
-            task.positive,
-            self.cell,
-            self.fold,
-            self.seed,
-            self.refit,
-        ]
+        names = [task.name, task.kind, task.outputs, task.metric, task.positive]
+        of_fold = [self.cell, self.fold, self.seed, self.refit]
         sections = self.config.model_dump(include={"text", "model", "train"})
         code = [code_digest(Path(unroll.__file__).parent), *(version(name) for name in LIBRARIES)]
-        return sha256(json.dumps([*names, sections, data.digest, *code]).encode()).hexdigest()[:24]
+        return sha256(json.dumps([*names, *of_fold, sections, data.digest, *code]).encode()).hexdigest()[:24]
 
 
 @cached
