@@ -27,8 +27,8 @@ from unroll.text.batches import iterate_batches
 from unroll.text.corpus import load_corpus
 from unroll.text.encode import encode_rows, read_batches
 from unroll.text.vocabulary import UNKNOWN_ID
-from unroll.training.cross_validation import set_vectors
 from unroll.training.fit import fit
+from unroll.training.fold_data import set_vectors
 from unroll.training.optimization import make_optimizer
 from unroll.training.state import EpochRecord
 

@@ -116,7 +116,8 @@ def small_model() -> ModelConfig:
 def plain_recipe() -> TrainConfig:
     """Adam at a constant rate and nothing else."""
     return TrainConfig(
-        epochs=3, min_steps=1, batch_size=4, batch_tokens=100, optimizer="adam", lr=0.01, weight_decay=0.0,
+        epochs=3, min_steps=1, batch_size=4, batch_tokens=100, optimizer="adam", lr=0.01, encoder_lr=1.0,
+        weight_decay=0.0,
         schedule="constant",
         warmup=0.0, clip_norm=1.0, label_smoothing=0.0, language_model=0.0, word_dropout=0.0, rare_word_dropout=0.0,
         ema=0.0, patience=None, precision="fp32",

@@ -64,20 +64,20 @@ def test_a_read_only_folder_is_named(tokenized: Project, tell: Tell) -> None:
 
 
 def test_a_damaged_corpus_is_named_with_what_to_do(tokenized: Project, tell: Tell) -> None:
-    file = tokenized.folder / "data/corpus/sentiment/tokens.npy"
+    file = tokenized.folder / "data/corpus/sentiment/tokens/tokens.npy"
     content = bytearray(file.read_bytes())
     content[-4] ^= 1  # a token becomes another: no reader of the array could tell
     file.write_bytes(content)
     sentence = told(train(tokenized, check=False))
-    assert "data/corpus/sentiment/tokens.npy: missing or damaged" in sentence
-    assert "delete data/corpus/sentiment and run `dvc repro`" in sentence
+    assert "data/corpus/sentiment/tokens/tokens.npy: missing or damaged" in sentence
+    assert "delete data/corpus/sentiment/tokens and run `dvc repro`" in sentence
     tell("a bit flipped in the corpus", "train stops, names the file and says how to make it again")
 
 
 @pytest.mark.faults
 def test_what_is_said_of_a_damaged_corpus_mends_it(small_project: Project, tell: Tell) -> None:
     before = small_project.state()
-    shutil.rmtree(small_project.folder / "data/corpus/sentiment")
+    shutil.rmtree(small_project.folder / "data/corpus/sentiment/tokens")
     small_project.run("dvc", "repro")
     assert small_project.state() == before
     tell("a damaged corpus, deleted", "`dvc repro` brings it back, nothing is trained again")

@@ -49,7 +49,7 @@ def kill_everywhere(project: Project, command: tuple[str, ...], outputs: tuple[s
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    ("stage", "outputs"), [("download", "data/raw/sentiment"), ("tokenize", "data/corpus/sentiment")]
+    ("stage", "outputs"), [("download", "data/raw/sentiment"), ("tokenize", "data/corpus/sentiment/tokens")]
 )
 def test_a_stage_killed_at_each_rename(tokenized: Project, stage: str, outputs: str, tell: Tell) -> None:
     times = kill_everywhere(tokenized, ("python", "-m", f"unroll.stages.{stage}", "sentiment"), (outputs,))

@@ -39,7 +39,11 @@ def changed_stages(project: Project) -> set[str]:
 def test_every_output_is_there(project: Project) -> None:
     expected = {"reports/index.html", "reports/summary.md", "reports/hello.json"}
     for task in ("sentiment", "surnames"):
-        expected |= {f"data/raw/{task}/source.json", f"data/rows/{task}.parquet", f"data/corpus/{task}/tokens.npy"}
+        expected |= {
+            f"data/raw/{task}/source.json",
+            f"data/rows/{task}.parquet",
+            f"data/corpus/{task}/tokens/tokens.npy",
+        }
         expected |= {f"reports/metrics/{task}.json", f"reports/submissions/{task}.csv"}
         expected.add(f"data/ensemble/{task}/weights.json")
         for cell in CELLS:
@@ -289,11 +293,11 @@ def test_vectors_make_words_known_that_stand_in_the_test_part_alone(restored: Pr
     assert len(alone) > 1
     (restored.folder / "v.txt").write_text(f"{alone[0]} 1 2 3 4 5 6\nelsewhere 1 2 3 4 5 6\n")
     restored.set("sentiment.text.vectors", ["v.txt"])
-    before = json.loads((restored.folder / "data/corpus/sentiment/vocabulary.json").read_text())
+    before = json.loads((restored.folder / "data/corpus/sentiment/tokens/vocabulary.json").read_text())
     restored.run("dvc", "repro", "tokenize@sentiment")
-    after = json.loads((restored.folder / "data/corpus/sentiment/vocabulary.json").read_text())
+    after = json.loads((restored.folder / "data/corpus/sentiment/tokens/vocabulary.json").read_text())
     assert after == [*before, alone[0]]
-    vectors = np.load(restored.folder / "data/corpus/sentiment/vectors.npy")
+    vectors = np.load(restored.folder / "data/corpus/sentiment/tokens/vectors.npy")
     assert vectors[-1].tolist() == [1, 2, 3, 4, 5, 6]
     assert np.isnan(vectors[:-1]).all()
 

@@ -14,15 +14,10 @@ from unroll.data.rows import predictions_of
 from unroll.models.bundle import Bundle, load_bundle
 from unroll.text.corpus import TEST_FOLD, Corpus
 from unroll.text.vocabulary import Vocabulary
-from unroll.training import cross_validation
-from unroll.training.cross_validation import (
-    FoldResult,
-    Training,
-    TrainingData,
-    collect_folds,
-    prepare_fold,
-    train_fold,
-)
+from unroll.training import cache as fold_cache
+from unroll.training.cache import FoldResult
+from unroll.training.cross_validation import Training, collect_folds, train_fold
+from unroll.training.fold_data import TrainingData, prepare_fold
 from unroll.training.refit import refits_of
 
 TASK = load_task("sentiment")
@@ -130,7 +125,7 @@ def test_the_key_of_a_fold_changes_with_all_that_it_comes_from(
 
 
 def test_the_code_in_the_key_is_that_of_the_packages_that_a_fold_depends_on(tmp_path: Path) -> None:
-    code_digest = cross_validation.code_digest.__wrapped__
+    code_digest = fold_cache.code_digest.__wrapped__
     package = tmp_path / "unroll"
     shutil.copytree(Path(unroll.__file__).parent, package)
     before = code_digest(package)
@@ -189,7 +184,7 @@ def test_a_language_model_reads_the_test_part_along_without_its_labels(
     for language_model, train in ((0.1, [0, 2]), (0.0, [0])):
         recipe = full_recipe.model_copy(update={"language_model": language_model})
         config = task_config.model_copy(update={"train": recipe})
-        fold = prepare_fold(Training(TASK, "GRU", 1, config, seed=1), data)
+        fold = prepare_fold(data, data.corpus.folds == 1, config, "GRU")
         assert [fold.train.tolist(), fold.valid.tolist(), fold.test.tolist()] == [train, [1], [2]]
         assert np.isfinite(fold.corpus.targets[:, 0]).tolist() == [True] * 5 + [False] * 3
         assert "bad" not in fold.vocabulary.tokens, "what only the test part holds is unknown"

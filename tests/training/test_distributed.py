@@ -19,11 +19,11 @@ from tests.support.project import Project
 from unroll.core.errors import UnrollError
 from unroll.core.settings import ModelConfig
 from unroll.models.inference import predict
+from unroll.models.language_model import NUM_SAMPLED
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.corpus import Corpus
 from unroll.text.vocabulary import Vocabulary
 from unroll.training.distributed import Processes, join_processes, predict_sharded, shard_batch
-from unroll.training.losses import NUM_SAMPLED
 
 # Sums of two halves against sums of the whole, over the few dozen steps of these trainings.
 TOLERANCE = 1e-5
@@ -107,7 +107,7 @@ def alone(sentiment_project: Project) -> tuple[Project, Result]:
     """The small project, and what one process makes of it."""
     use_no_chance(sentiment_project)
     sentiment_project.run("dvc", "repro", "--single-item", "tokenize@sentiment")
-    vocabulary = json.loads((sentiment_project.folder / "data/corpus/sentiment/vocabulary.json").read_text())
+    vocabulary = json.loads((sentiment_project.folder / "data/corpus/sentiment/tokens/vocabulary.json").read_text())
     assert len(vocabulary) <= NUM_SAMPLED
     sentiment_project.run("python", "-m", "unroll.stages.train", "sentiment", "GRU")
     return sentiment_project, read_result(sentiment_project)

@@ -27,7 +27,8 @@ from unroll.core.settings import TaskConfig, TrainConfig
 from unroll.text.corpus import Corpus
 from unroll.text.vocabulary import Vocabulary
 from unroll.training import parallel
-from unroll.training.cross_validation import Training, TrainingData
+from unroll.training.cross_validation import Training
+from unroll.training.fold_data import TrainingData
 from unroll.training.parallel import FoldListener, count_jobs, train_all
 from unroll.training.state import EpochRecord
 

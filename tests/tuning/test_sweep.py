@@ -18,7 +18,7 @@ from unroll.core.errors import UnrollError
 from unroll.core.settings import TaskConfig
 from unroll.text.corpus import Corpus
 from unroll.text.vocabulary import Vocabulary
-from unroll.training.cross_validation import TrainingData
+from unroll.training.fold_data import TrainingData
 from unroll.tuning.sweep import Sweep, run_sweep
 
 pytestmark = pytest.mark.slow

@@ -8,6 +8,7 @@ from typer.core import TyperCommand
 
 from unroll.cli.compare import compare
 from unroll.cli.doctor import doctor
+from unroll.cli.generate import generate
 from unroll.cli.new import new
 from unroll.cli.predict import predict
 from unroll.cli.scores import leaderboard, scores
@@ -91,7 +92,7 @@ def results() -> None:
     typer.echo("MLflow runs    make ui")
 
 
-for command in (new, submit, scores, leaderboard, predict, compare, serve, ui, track, tune, doctor):
+for command in (new, submit, scores, leaderboard, predict, generate, compare, serve, ui, track, tune, doctor):
     app.command(cls=ProjectCommand)(command)
 
 

@@ -32,7 +32,7 @@ def tune(
     from unroll.tracking.live import LiveRun
     from unroll.tracking.runs import PARENT, workspace_tags
     from unroll.tracking.store import open_store, tracking_uri
-    from unroll.training.cross_validation import load_training_data
+    from unroll.training.fold_data import load_training_data
     from unroll.tuning.sweep import Sweep, run_sweep
 
     config, competition = read_config(paths.PARAMS), load_competition(paths.competition(task))

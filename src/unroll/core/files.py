@@ -29,6 +29,14 @@ def sha256_of(*paths: Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_of_array(*arrays: Any) -> str:
+    """Return the hexadecimal sha256 over the bytes of contiguous arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(memoryview(array).cast("B"))
+    return digest.hexdigest()
+
+
 def sha256_of_file(path: Path) -> str:
     """Return the hexadecimal sha256 of one file, as `sha256sum` prints it."""
     with path.open("rb") as stream:

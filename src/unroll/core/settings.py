@@ -73,7 +73,7 @@ class SplitConfig(Section):
 class TextConfig(Section):
     """How a text becomes tokens, and which tokens are in the vocabulary."""
 
-    tokenizer: Literal["whitespace", "basic_english", "characters"]
+    tokenizer: Literal["whitespace", "basic_english", "characters", "treebank"]
     lower: bool
     context: Literal["phrase", "sentence"]
     min_count: Positive
@@ -89,6 +89,34 @@ class TextConfig(Section):
         if self.tokenizer == "basic_english" and not self.lower:
             raise ValueError("found tokenizer basic_english, which lower-cases, with lower: false; set lower: true")
         return self
+
+
+class CorpusConfig(Section):
+    """Texts to learn from: a folder, an archive, a table or a file of lines, or the rows of the task itself.
+
+    `source` is a path, an address, or "rows"; `checksum` is of a download, as pooch writes it; `text` and `label` name
+    columns of a table.
+    """
+
+    source: Annotated[str, Field(min_length=1)]
+    checksum: str | None = None
+    text: str | None = None
+    label: str | None = None
+
+
+class PretrainConfig(Section):
+    """How a task's models are trained on a corpus before they are trained on its rows."""
+
+    corpus: str | None
+    cells: Annotated[tuple[CellName, ...], NonEmpty, Distinct]
+    tokenizer: Literal["whitespace", "basic_english", "characters", "treebank"] | None
+    min_count: Positive
+    max_size: Positive | None
+    chunk: Annotated[int, Field(ge=2)]
+    passes: Positive
+    batch_size: Positive
+    lr: Rate
+    dropout: DropoutRate
 
 
 class ModelConfig(Section):
@@ -126,6 +154,7 @@ class TrainConfig(Section):
     batch_tokens: Positive
     optimizer: Literal["adam", "adamw"]
     lr: Rate
+    encoder_lr: Annotated[float, Field(gt=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0)]
     schedule: Literal["constant", "one_cycle"]
     warmup: Share
@@ -185,6 +214,7 @@ class TaskConfig(Section):
     split: SplitConfig
     text: TextConfig
     model: ModelConfig
+    pretrain: PretrainConfig
     train: TrainConfig
     ensemble: EnsembleConfig
     tune: TuneConfig
@@ -246,6 +276,19 @@ class Config(Section):
     data: DataConfig
     tasks: Annotated[tuple[str, ...], NonEmpty, Distinct]
     cells: Annotated[tuple[CellName, ...], NonEmpty, Distinct]
+    corpora: dict[str, CorpusConfig]
+    pretrained: Annotated[tuple[str, ...], Field(strict=False), Distinct]
     hello: HelloConfig
     defaults: TaskConfig
     task: dict[str, TaskConfig]
+
+    @model_validator(mode="after")
+    def _check_pretrained(self) -> Self:
+        for name in self.pretrained:
+            if name not in self.tasks:
+                raise ValueError(f"pretrained: found {name}, expected some of tasks: {', '.join(self.tasks)}")
+            pretrain = self.task[name].pretrain if name in self.task else None
+            if pretrain is not None and pretrain.corpus not in self.corpora:
+                known = ", ".join(self.corpora) or "none yet"
+                raise ValueError(f"{name}.pretrain.corpus: found {pretrain.corpus}, expected one of corpora: {known}")
+        return self

@@ -74,7 +74,8 @@ def find_outputs(config: Config, task: Competition) -> TaskOutputs | None:
     figures = sorted(paths.FIGURES.glob(f"{task.name}-*.svg"))
     figures = [file for file in figures if file.stat().st_mtime >= details.stat().st_mtime]
     is_sample = config.data.source == "local" and Path(config.data.dir).resolve() == paths.SAMPLE.resolve()
-    return TaskOutputs(task, rows, models, ensemble, is_sample, workspace_tags(), figures)
+    pretrained = {file.parent.name: file.parent for file in sorted(paths.pretrained(task.name).glob("*/run.json"))}
+    return TaskOutputs(task, rows, models, ensemble, is_sample, workspace_tags(), figures, pretrained)
 
 
 def _estimate(config: Config, task: Competition, rows: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:

@@ -13,7 +13,10 @@ def main(task_name: str) -> None:
     config = read_config(paths.PARAMS)
     if task_name not in config.task:
         raise UnrollError(f"{paths.PARAMS}: tasks: does not list {task_name}")
-    write_json(paths.settings(task_name), config.task[task_name].model_dump(exclude={"tune"}))
+    settings = config.task[task_name].model_dump(exclude={"tune"})
+    corpus = settings["pretrain"]["corpus"] if task_name in config.pretrained else None
+    settings["corpus"] = config.corpora[corpus].model_dump() if corpus else None
+    write_json(paths.settings(task_name), settings)
 
 
 if __name__ == "__main__":

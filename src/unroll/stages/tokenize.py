@@ -16,7 +16,7 @@ from unroll.text.vocabulary import UNKNOWN_ID
 
 
 def main(task_name: str) -> None:
-    """Write data/corpus/<task>/: arrays, vocabulary.json and, if text.vectors names any, vectors.npy."""
+    """Write data/corpus/<task>/tokens/: arrays, vocabulary.json and, if text.vectors names any, vectors.npy."""
     config, task = read_config(paths.PARAMS), load_task(paths.competition(task_name), paths.rows(task_name))
     text = config.task[task.name].text
     encoded = encode_rows(read_batches(paths.rows(task.name)), text)

@@ -17,8 +17,10 @@ from unroll.evaluation.metrics import score
 from unroll.models.span_classifier import CELLS
 from unroll.tracking.live import LiveFold
 from unroll.tracking.runs import workspace_tags
-from unroll.training.cross_validation import FoldResult, Training, TrainingData, collect_folds, load_training_data
+from unroll.training.cache import FoldResult
+from unroll.training.cross_validation import Training, collect_folds
 from unroll.training.distributed import join_processes, leave_processes, relaunch
+from unroll.training.fold_data import TrainingData, load_training_data
 from unroll.training.parallel import train_all
 from unroll.training.refit import refits_of
 
@@ -34,7 +36,8 @@ def main(task_name: str, *names: str) -> None:
         if name not in CELLS:
             raise UnrollError(f"cell: found {name!r}, expected {', '.join(CELLS)}")
     cells, sections = names or config.cells, config.task[task.name]
-    data = load_training_data(paths.corpus(task.name))
+    is_pretrained = task.name in config.pretrained
+    data = load_training_data(paths.pretrained(task.name) if is_pretrained else paths.corpus(task.name))
     trainings = [
         Training(task, cell, fold, sections, config.seed) for cell in cells for fold in sections.split.run_folds
     ]
@@ -90,7 +93,7 @@ def write_cell(folder: Path, trained: Sequence[tuple[Training, FoldResult]], dat
 
 def run_params(training: Training) -> dict[str, Any]:
     """Return the settings that a run logs as its parameters."""
-    return {"seed": training.seed, **training.config.model_dump(exclude={"ensemble", "tune"})}
+    return {"seed": training.seed, **training.config.model_dump(exclude={"ensemble", "tune", "pretrain"})}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """Tokens: how a text is split into them, which ones are known, and their numbers."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +22,7 @@ Tokenizer = Callable[[str], list[str]]
 
 def get_tokenizer(config: TextConfig) -> Tokenizer:
     """Return the function that splits a text into tokens, at most max_tokens; a blank text has none."""
-    splitters: dict[str, Tokenizer] = {"characters": list, "whitespace": str.split}
+    splitters: dict[str, Tokenizer] = {"characters": list, "whitespace": str.split, "treebank": split_as_treebank}
     split = splitters.get(config.tokenizer) or get_torchtext_tokenizer(config.tokenizer)
     most = config.max_tokens
     first = {"head": most, "tail": 0, "both": (most or 0) // 2}[config.truncate] or 0
@@ -31,6 +34,26 @@ def get_tokenizer(config: TextConfig) -> Tokenizer:
         return tokens[:first] + tokens[len(tokens) - (most - first) :]
 
     return tokenize
+
+
+SENTENCE_END = re.compile(
+    r"(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St|Jr|Sr|vs)\.)(?<!\bMrs\.)"  # not after an initial or a title
+    r"""(?<=[.!?])(["')\]]*)\s+(?=["'(\[]*[A-Z0-9])"""
+)
+
+
+def split_as_treebank(text: str) -> list[str]:
+    """Split a text as the Penn Treebank's are: `is n't`, `-LRB-` for a bracket, and `` and '' for quotation marks."""
+    splitter = _treebank_splitter()
+    sentences = SENTENCE_END.sub(r"\1\n", text).split("\n")  # a full stop is split off at the end of a sentence only
+    return [token for sentence in sentences for token in splitter.tokenize(sentence, convert_parentheses=True)]
+
+
+@cache
+def _treebank_splitter() -> Any:
+    from nltk.tokenize.treebank import TreebankWordTokenizer  # takes a second to load, and few tasks need it
+
+    return TreebankWordTokenizer()
 
 
 @dataclass(frozen=True)
@@ -59,9 +82,13 @@ class Vocabulary:
         ids = self._ids
         return np.fromiter((ids.get(token, UNKNOWN_ID) for token in tokens), dtype=np.int32, count=len(tokens))
 
+    def append(self, tokens: Iterable[str]) -> "Vocabulary":
+        """Add the tokens that are not yet listed, in their order, after those that are."""
+        return Vocabulary((*self.tokens, *(token for token in dict.fromkeys(tokens) if token not in self._ids)))
+
     def extend(self, tokens: Iterable[str]) -> "Vocabulary":
         """Add the tokens that are not yet listed, in alphabetical order, after those that are."""
-        return Vocabulary((*self.tokens, *sorted(set(tokens) - self._ids.keys())))
+        return self.append(sorted(set(tokens)))
 
     def restrict(self, known: npt.NDArray[np.bool_]) -> tuple["Vocabulary", TokenIds]:
         """Keep only some tokens.

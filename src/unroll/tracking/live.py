@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from unroll.core.errors import UnrollError, warn
 from unroll.tracking import runs
-from unroll.tracking.runs import OUTPUTS
+from unroll.tracking.runs import OUTPUTS, PRETRAINED
 from unroll.tracking.store import open_store, store_errors
 from unroll.training.parallel import FoldListener
 from unroll.training.state import EpochRecord
@@ -105,3 +105,15 @@ class LiveFold(FoldListener):
     def end(self, digest: str, scores: Mapping[str, float]) -> None:
         """Log the final scores and the digest of the fold's weights."""
         self.run.end(metrics=runs.score_metrics(scores, self.metric), tags={OUTPUTS: digest})
+
+
+@dataclass
+class LivePretraining(LiveFold):
+    """Logs the training of each cell on a corpus."""
+
+    def begin(self, cell: str, fold: int, run_id: str | None) -> str | None:
+        """Continue the cell's run, or create one; return its id."""
+        names = {"task": self.task, "cell": cell, "fold": PRETRAINED, "corpus_sha256": self.corpus_sha256}
+        name = runs.name_run(self.task, cell, PRETRAINED)
+        self.run.begin(self.task, name, {**self.tags, **names}, {**self.params, "cell": cell}, run_id)
+        return self.run.id or run_id

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -25,7 +25,7 @@ from unroll.evaluation.comparison import choose_best, decide_promotion, join_pre
 from unroll.models.bundle import find_bundles
 from unroll.models.decisions import Decision
 from unroll.tracking import runs
-from unroll.tracking.runs import CHAMPION, FINISHED, OUTPUTS, PARENT, PREDICTIONS
+from unroll.tracking.runs import CHAMPION, FINISHED, OUTPUTS, PARENT, PREDICTIONS, PRETRAINED
 from unroll.tracking.store import store_errors, store_lock
 
 ENSEMBLE = "ensemble"
@@ -40,6 +40,7 @@ class TaskOutputs:
     Attributes:
         is_sample: whether the data are the project's own sample.
         tags: where runs are logged from, as `workspace_tags` returns it.
+        pretrained: folders of the cells' models of a corpus.
         figures: of the report on these models; `*-curves.svg` are of every run, `*-confusion-<model>.svg` of one.
     """
 
@@ -50,6 +51,7 @@ class TaskOutputs:
     is_sample: bool
     tags: Mapping[str, str]
     figures: Sequence[Path] = ()
+    pretrained: Mapping[str, Path] = field(default_factory=dict)
 
 
 def project_task(outputs: TaskOutputs) -> list[str]:
@@ -86,6 +88,8 @@ class _Projection:
         return dict(read_json(self.outputs.ensemble / "weights.json"))
 
     def run(self) -> list[str]:
+        for cell, folder in self.outputs.pretrained.items():
+            self._log_pretrained(cell, folder)
         for cell, record in self.records.items():
             self._log_cell(cell, record)
         self._log_ensemble()
@@ -113,6 +117,28 @@ class _Projection:
             self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
             self._finish(cell, record["params"], record["scores"])
 
+    def _log_pretrained(self, cell: str, folder: Path) -> None:
+        """Log the training of a cell on a corpus, if no finished run has its weights."""
+        record, epochs = read_json(folder / "run.json"), read_json(folder / "history.json")["epochs"]
+        tags = {"task": self.name, "cell": cell, "fold": PRETRAINED, "corpus_sha256": record["corpus_sha256"]}
+        wanted = f"tags.{OUTPUTS} = '{record['digest']}' AND tags.fold = '{PRETRAINED}' AND {FINISHED}"
+        if not runs.search_runs(wanted, self.name, most=1):
+            name, scores = runs.name_run(self.name, cell, PRETRAINED), read_json(folder / "fold.json")
+            params, metrics = {**record["params"], "cell": cell}, runs.score_metrics(scores, "log_loss")
+            self._log_epochs(name, tags, epochs, params, metrics, record["digest"])
+            self.logged.append(f"{cell} {PRETRAINED}")
+
+    def _log_epochs(
+        self, name: str, tags: Mapping[str, str], epochs: list[dict[str, float]], params: Mapping[str, Any],
+        metrics: Mapping[str, float], digest: str,
+    ) -> None:  # fmt: skip
+        """Log a finished training as a run of its own."""
+        run_id = runs.create_run(self.name, name, {**self.outputs.tags, **tags})
+        for values in epochs:
+            runs.log_epoch(run_id, set(), values)
+        runs.log_to_run(run_id, params=params, metrics=metrics, tags={OUTPUTS: digest})
+        self.client.set_terminated(run_id)
+
     def _log_fold(self, cell: str, fold: Mapping[str, Any], epochs: list[dict[str, float]], parent: str) -> None:
         """Put the fold's live run below its cell's run, or log the fold anew if there is no whole run of it."""
         record, number, digest = self.records[cell], fold["fold"], fold["digest"]
@@ -123,12 +149,8 @@ class _Projection:
                 return
         tags = {"task": self.name, "cell": cell, "fold": str(number), "corpus_sha256": record["corpus_sha256"]}
         name = runs.name_run(self.name, cell, "fold", number)
-        run_id = runs.create_run(self.name, name, {**self.outputs.tags, **tags, PARENT: parent})
-        for values in epochs:
-            runs.log_epoch(run_id, set(), values)
         params, metrics = {**record["params"], "cell": cell, "fold": number}, runs.score_metrics(fold, self.task.metric)
-        runs.log_to_run(run_id, params=params, metrics=metrics, tags={OUTPUTS: digest})
-        self.client.set_terminated(run_id)
+        self._log_epochs(name, {**tags, PARENT: parent}, epochs, params, metrics, digest)
         self.logged.append(f"{cell} fold {number}")
 
     def _log_ensemble(self) -> None:

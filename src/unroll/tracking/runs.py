@@ -25,6 +25,7 @@ from unroll.tracking.store import experiment_id, store_errors
 PARENT = "mlflow.parentRunId"
 OUTPUTS = "outputs_sha256"  # tag: the digest of the files that a run describes
 PREDICTIONS = Path("predictions/out_of_fold.parquet")  # among a run's artifacts
+PRETRAINED = "pretrained"  # the tag `fold` of a run on a corpus
 CHAMPION = "champion"  # an alias
 FINISHED = "attributes.status = 'FINISHED'"
 

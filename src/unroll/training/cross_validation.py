@@ -1,10 +1,8 @@
-"""One fold of a cross-validation, or all its folds: prepare data, train, predict, and keep the result in a cache."""
+"""One fold of a cross-validation, or all its folds: train, predict, and keep the result in a cache."""
 
 import json
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache as cached
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -16,64 +14,19 @@ import pandas as pd
 import torch
 
 import unroll
-from unroll.core.errors import UnrollError, warn
-from unroll.core.files import (
-    MANIFEST,
-    check_manifest,
-    new_folder,
-    read_json,
-    sha256_of,
-    sha256_of_file,
-    write_json,
-    write_manifest,
-)
+from unroll.core.errors import UnrollError
+from unroll.core.files import new_folder, sha256_of_file, write_json, write_manifest
 from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.data.rows import predictions_table
 from unroll.models.bundle import WEIGHTS, Bundle, save_bundle
 from unroll.models.span_classifier import SpanClassifier
-from unroll.text.corpus import TEST_FOLD, Corpus, Ints, load_corpus
-from unroll.text.vocabulary import Vocabulary
+from unroll.text.corpus import Corpus
+from unroll.training.cache import LIBRARIES, FoldResult, Predictions, code_digest
 from unroll.training.distributed import join_processes, predict_sharded
 from unroll.training.fit import fit, score_spans
+from unroll.training.fold_data import FoldData, TrainingData, prepare_fold, set_pretrained, set_vectors
 from unroll.training.state import History, OnEpoch, derive_seed
-
-CODE = ("data", "text", "models", "training", "evaluation/metrics.py")  # what a fold's result depends on
-LIBRARIES = ("torch", "numpy", "accelerate")
-Predictions = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What every fold reads.
-
-    Attributes:
-        corpus: the arrays of both parts.
-        digest: sha256 that stands for the corpus' files.
-        vocabulary: of the whole training part.
-        vectors: pretrained vectors, (V, size), NaN rows for tokens without one; None for a random embedding.
-    """
-
-    corpus: Corpus
-    digest: str
-    vocabulary: Vocabulary
-    vectors: npt.NDArray[np.float32] | None
-
-
-def load_training_data(folder: Path) -> TrainingData:
-    """Read what the tokenize stage wrote.
-
-    Raises:
-        UnrollError: a file is missing or damaged.
-    """
-    check_manifest(folder, fix=f"delete {folder} and run `dvc repro`, which makes it again")
-    vectors = folder / "vectors.npy"
-    return TrainingData(
-        corpus=load_corpus(folder),
-        digest=sha256_of_file(folder / MANIFEST),
-        vocabulary=Vocabulary(tuple(read_json(folder / "vocabulary.json"))),
-        vectors=np.load(vectors, allow_pickle=False) if vectors.is_file() else None,
-    )
 
 
 @dataclass(frozen=True)
@@ -101,6 +54,18 @@ class Training:
         """Return its name in messages."""
         return f"{self.task.name} {self.cell} {'fold' if self.refit is None else 'refit'} {self.fold}"
 
+    def describe(self, summary: dict[str, Any]) -> str:
+        """Return the best epoch and its score."""
+        if self.refit is not None:
+            return f"{summary['best_epoch']} epochs on all rows"
+        return (
+            f"best epoch {summary['best_epoch']}, {self.task.metric.replace('_', '-')} {summary[self.task.metric]:.4f}"
+        )
+
+    def run(self, data: TrainingData, cache: Path, on_epoch: OnEpoch) -> "FoldResult":
+        """Train the fold; see train_fold."""
+        return train_fold(self, data, cache, on_epoch)
+
     def held_out(self, corpus: Corpus) -> npt.NDArray[np.bool_]:
         """Return for each sequence whether it is in the fold held out, (S,)."""
         return corpus.folds == self.fold if self.refit is None else np.zeros(len(corpus.folds), dtype=np.bool_)
@@ -113,57 +78,6 @@ class Training:
         sections = self.config.model_dump(include={"text", "model", "train"})
         code = [code_digest(Path(unroll.__file__).parent), *(version(name) for name in LIBRARIES)]
         return sha256(json.dumps([*names, *of_fold, sections, data.digest, *code]).encode()).hexdigest()[:24]
-
-
-@cached
-def code_digest(package: Path) -> str:
-    """Return the sha256 of the source that a fold's result depends on, given the folder of unroll."""
-    return sha256_of(*(file for name in CODE for file in sorted((package / name).rglob("*.py")) or [package / name]))
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """A fold in the cache: `done`, once it is finished, holds a bundle, history.json, fold.json and predictions."""
-
-    done: Path
-    checkpoints: Path
-
-    @classmethod
-    def of(cls, training: Training, data: TrainingData, cache: Path) -> "FoldResult":
-        """Return where the result of a training is or will be."""
-        folder = cache / training.key(data)
-        return cls(folder / "done", folder / "checkpoints")
-
-    def is_finished(self) -> bool:
-        """Return whether the fold is finished; a damaged one is deleted with a warning."""
-        try:
-            if self.done.is_dir():
-                check_manifest(self.done, fix="the fold is trained again")
-        except UnrollError as error:
-            warn(str(error))
-            shutil.rmtree(self.done)
-        return self.done.is_dir()
-
-    def summary(self) -> dict[str, Any]:
-        """Return fold, digest (sha256 of the weights), best_epoch and the scores on the rows held out."""
-        return dict(read_json(self.done / "fold.json"))
-
-    def predictions(self, part: str) -> tuple[Ints, Predictions]:
-        """Return row ids, (R,), and predictions, (R, P), of the rows held out ("valid") or of "test"."""
-        with np.load(self.done / f"{part}.npz", allow_pickle=False) as content:
-            return content["row_ids"], content["predictions"]
-
-
-@dataclass(frozen=True)
-class FoldData:
-    """The corpus in the fold's own vocabulary, and the numbers of the sequences of each part."""
-
-    corpus: Corpus
-    vocabulary: Vocabulary
-    vectors: npt.NDArray[np.float32] | None
-    train: Ints
-    valid: Ints
-    test: Ints
 
 
 def train_fold(
@@ -180,7 +94,7 @@ def train_fold(
     result = FoldResult.of(training, data, cache)
     if processes.from_main(processes.is_main and result.is_finished()):
         return result
-    fold = prepare_fold(training, data)
+    fold = prepare_fold(data, training.held_out(data.corpus), training.config, training.cell)
     seed = derive_seed(training.seed, training.fold, *(() if training.refit is None else (1,)))
     torch.manual_seed(seed)
     task, size = training.task, len(fold.vocabulary)
@@ -192,57 +106,18 @@ def train_fold(
         model.scale = torch.from_numpy(np.where(deviation > 0, deviation, 1).astype(np.float32))
     if fold.vectors is not None:
         set_vectors(model, fold.vectors, f"{task.name}.model.embedding")
+    if fold.pretrained:
+        set_pretrained(model, fold.pretrained)
     history = fit(
         model, fold.corpus, fold.train, fold.valid, training.config.train, task, seed=seed,
         title=str(training), on_epoch=on_epoch, checkpoint=result.checkpoints, share=training.refit or 1.0,
+        is_pretrained=bool(fold.pretrained),
     )  # fmt: skip
     parts = {"valid": fold.valid, "test": fold.test}
     predictions = {name: predict_sharded(model, fold.corpus, part, processes) for name, part in parts.items()}
     if processes.is_main:
         save_fold(result, training, fold, model, history, predictions)
     return result
-
-
-def prepare_fold(training: Training, data: TrainingData) -> FoldData:
-    """Split the corpus and restrict the vocabulary to the tokens that the fold may know.
-
-    These occur in the fold's training sequences at least text.min_count times, or have a pretrained vector. Others are
-    read as unknown in the rows held out, as they are in the test part. A language model reads the test part along; its
-    labels, where they are known, are hidden.
-    """
-    corpus = data.corpus
-    test, held_out = np.flatnonzero(corpus.folds == TEST_FOLD), training.held_out(corpus)
-    train = np.flatnonzero(~held_out & (corpus.folds != TEST_FOLD))
-    counts = np.bincount(corpus.tokens_of(train), minlength=len(data.vocabulary))
-    known = counts >= training.config.text.min_count  # (V,)
-    if data.vectors is not None:
-        known |= np.isfinite(data.vectors).all(1)
-    vocabulary, new_ids = data.vocabulary.restrict(known)
-    known[0] = True  # the unknown token
-    targets = np.array(corpus.targets)
-    targets[corpus.spans_of(test)] = np.nan
-    return FoldData(
-        corpus=replace(corpus, tokens=new_ids[corpus.tokens], targets=targets),
-        vocabulary=vocabulary,
-        vectors=None if data.vectors is None else data.vectors[known],
-        train=np.concatenate([train, test]) if training.config.train.language_model else train,
-        valid=np.flatnonzero(held_out),
-        test=test,
-    )
-
-
-def set_vectors(model: SpanClassifier, vectors: npt.NDArray[np.float32], key: str) -> None:
-    """Copy pretrained vectors, (V, size), into the embedding; rows of NaN stay random.
-
-    Raises:
-        UnrollError: the embedding has another size; the message names the key.
-    """
-    size = model.embedding.embedding_dim if model.embedding is not None else None
-    if model.embedding is None or size != vectors.shape[1]:
-        raise UnrollError(f"params.yaml: {key}: found {size}, but the vectors have {vectors.shape[1]} numbers a word")
-    rows = torch.from_numpy(np.isfinite(vectors).all(1))
-    with torch.no_grad():
-        model.embedding.weight[rows] = torch.from_numpy(vectors)[rows]
 
 
 def save_fold(
@@ -266,7 +141,7 @@ def save_fold(
             row_ids = corpus.row_ids[corpus.spans_of(sequences)]
             np.savez(scratch / f"{name}.npz", row_ids=row_ids, predictions=predictions[name])
         write_manifest(scratch)
-    shutil.rmtree(result.checkpoints, ignore_errors=True)
+    result.clear_checkpoints()
 
 
 def collect_folds(results: Sequence[FoldResult], part: str, task: Competition) -> pd.DataFrame:

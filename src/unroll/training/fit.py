@@ -33,11 +33,13 @@ from unroll.training.state import (
     save_checkpoint,
 )
 
+STEPS_A_READING = 100  # of the loss, on a device that a reading waits for
+
 
 def fit(
     model: SpanClassifier, corpus: Corpus, train: Ints, valid: Ints, config: TrainConfig, task: Competition, *,
     seed: int, title: str = "training", on_epoch: OnEpoch = lambda record, speed: None, checkpoint: Path | None = None,
-    share: float = 1.0, quiet: bool = False,
+    share: float = 1.0, is_pretrained: bool = False, quiet: bool = False,
 ) -> History:  # fmt: skip
     """Train a model, which ends with the weights of its best epoch, or of its last one where no rows are held out.
 
@@ -57,6 +59,7 @@ def fit(
         on_epoch: called by the main process with an epoch's record and the spans per second, None for those of a
             checkpoint.
         checkpoint: folder of checkpoints; if it holds one, training continues from there.
+        is_pretrained: whether the model brings weights of a pretrained one; see TrainState.
         share: of the planned epochs after which training stops, the schedule of the learning rate being for all.
         quiet: show no progress.
 
@@ -70,7 +73,7 @@ def fit(
     steps, spans = len(plan()), count_labelled(corpus, train)
     epochs = max(config.epochs, math.ceil(config.min_steps / steps))
     counts = torch.from_numpy(np.bincount(corpus.tokens_of(train), minlength=model.tokens))
-    state = TrainState(model, config, counts, epochs * steps, seed, task.metric)
+    state = TrainState(model, config, counts, epochs * steps, seed, task.metric, is_pretrained=is_pretrained)
     state.history.planned, epochs = epochs, max(1, round(share * epochs))
     state.restore(processes.from_main(load_checkpoint(checkpoint) if checkpoint else None))
     for record in state.history.epochs:
@@ -107,18 +110,22 @@ def score_spans(
 def train_epoch(
     title: str, state: TrainState, batches: Iterable[tuple[Batch, BatchTotals, int]], bar: "tqdm[Never]"
 ) -> float:
-    """Take a step for each batch, and return the summed loss of all labelled spans, in nats.
+    """Take a step for each batch, and return the summed loss, each batch's times its number of spans, in nats.
 
     Raises:
         UnrollError: see fit.
     """
     state.objective.train()
-    total_loss = 0.0
-    for step, (batch, totals, spans) in enumerate(batches, start=1):
-        batch = batch.to(state.accelerator.device)
+    device, metric, epochs = state.accelerator.device, state.history.metric, state.history.epochs
+    losses, weights = [], []
+    scored = f", {metric} {epochs[-1].scores[metric]:.4f}" if epochs and epochs[-1].scores else ""
+    for step, (batch, totals, weight) in enumerate(batches, start=1):
+        batch = batch.to(device)
         batch = batch.with_tokens(drop_words(batch.tokens, state.drop_rates))
         try:
-            loss = state.step(batch, totals)
+            losses.append(state.step(batch, totals))
+            is_read = device.type == "cpu" or step % STEPS_A_READING == 0
+            loss = float(losses[-1]) if is_read else 0.0
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -130,12 +137,11 @@ def train_epoch(
             ) from None
         if not math.isfinite(loss):
             raise UnrollError(
-                f"{title}: the loss is {loss} at epoch {len(state.history.epochs) + 1}, batch {step}; lower "
+                f"{title}: the loss is {loss} at epoch {len(epochs) + 1}, batch {step}; lower "
                 f"train.lr (now {state.config.lr}) or set train.clip_norm (now {state.config.clip_norm})"
             )
-        total_loss += loss * spans
-        bar.update(spans)
-        metric, epochs = state.history.metric, state.history.epochs
-        scored = f", {metric} {epochs[-1].scores[metric]:.4f}" if epochs and epochs[-1].scores else ""
-        bar.set_postfix_str(f"loss {loss:.3f}{scored}", refresh=False)
-    return total_loss
+        weights.append(weight)
+        bar.update(weight)
+        if is_read:
+            bar.set_postfix_str(f"loss {loss:.3f}{scored}", refresh=False)
+    return float(torch.stack(losses).cpu().double() @ torch.tensor(weights, dtype=torch.float64))

@@ -108,7 +108,8 @@ def make_hello_corpus() -> Corpus:
 
 def _recipe(config: LessonConfig) -> TrainConfig:
     return TrainConfig(
-        epochs=config.epochs, min_steps=1, lr=config.lr, batch_size=1, batch_tokens=len(TEXT), optimizer="adam",
+        epochs=config.epochs, min_steps=1, lr=config.lr, encoder_lr=1.0,
+        batch_size=1, batch_tokens=len(TEXT), optimizer="adam",
         weight_decay=0.0, schedule="constant", warmup=0.0, clip_norm=None, label_smoothing=0.0, language_model=0.0,
         word_dropout=0.0, rare_word_dropout=0.0, ema=0.0, patience=None, precision="fp32",
     )  # fmt: skip

@@ -23,8 +23,9 @@ from joblib.externals.loky import get_reusable_executor
 
 from unroll.core.errors import UnrollError
 from unroll.core.files import new_folder
-from unroll.training.cross_validation import FoldResult, Training, TrainingData, train_fold
+from unroll.training.cache import FoldResult, Trainable
 from unroll.training.distributed import join_processes, trains_on_cpu
+from unroll.training.fold_data import TrainingData
 from unroll.training.progress import clear_bars, print_line, share_terminal
 from unroll.training.state import EpochRecord
 
@@ -56,7 +57,7 @@ class FoldListener:
 
 
 def train_all(
-    trainings: Sequence[Training], data: TrainingData, *, cache: Path, listener: FoldListener
+    trainings: Sequence[Trainable], data: TrainingData, *, cache: Path, listener: FoldListener
 ) -> list[FoldResult]:
     """Train the folds that the cache lacks, print a line for each, and return the results in the order given.
 
@@ -101,7 +102,7 @@ class Pool:
     cache: Path
     listener: FoldListener
 
-    def train(self, trainings: Sequence[Training]) -> Iterator[tuple[Training, float]]:
+    def train(self, trainings: Sequence[Trainable]) -> Iterator[tuple[Trainable, float]]:
         """Train all, where there is room, and yield each as it finishes, with the seconds that it took."""
         ray = sys.modules.get("ray")
         if join_processes().count > 1 or not trainings:
@@ -111,7 +112,7 @@ class Pool:
         jobs = count_jobs(len(trainings))
         return self.train_in_processes(trainings, jobs) if jobs > 1 else map(self.train_one, trainings)
 
-    def train_one(self, training: Training) -> tuple[Training, float]:
+    def train_one(self, training: Trainable) -> tuple[Trainable, float]:
         """Train one fold in this process."""
         began = time.monotonic()
         processes = join_processes()
@@ -125,14 +126,14 @@ class Pool:
             if run_id:
                 note.parent.mkdir(parents=True, exist_ok=True)
                 note.write_text(run_id)
-        train_fold(training, self.data, self.cache, listener.epoch)
+        training.run(self.data, self.cache, listener.epoch)
         if processes.is_main:
             scores = result.summary()
             del scores["fold"]
             listener.end(scores.pop("digest"), scores)
         return training, time.monotonic() - began
 
-    def train_in_processes(self, trainings: Sequence[Training], jobs: int) -> Iterator[tuple[Training, float]]:
+    def train_in_processes(self, trainings: Sequence[Trainable], jobs: int) -> Iterator[tuple[Trainable, float]]:
         """Train so many folds at a time, each in a process of its own."""
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")  # loky replaces one that holds memory
         with TemporaryDirectory(prefix="unroll-") as scratch:
@@ -152,7 +153,7 @@ class Pool:
                 get_reusable_executor().shutdown(kill_workers=True)
                 clear_bars()
 
-    def train_on_ray(self, trainings: Sequence[Training]) -> Iterator[tuple[Training, float]]:
+    def train_on_ray(self, trainings: Sequence[Trainable]) -> Iterator[tuple[Trainable, float]]:
         """Train on the nodes of a Ray cluster, which have the package but not the project's files.
 
         A fold whose node is lost is trained again on another. Nodes cannot reach a local MLflow store, so nothing is
@@ -182,17 +183,13 @@ class Pool:
         except ray.exceptions.RayError as error:
             raise UnrollError(f"Ray: {error}; finished folds are kept") from None
 
-    def report(self, training: Training, note: str) -> None:
+    def report(self, training: Trainable, note: str) -> None:
         """Print a line about a finished fold."""
-        summary, metric = FoldResult.of(training, self.data, self.cache).summary(), training.task.metric
-        if training.refit is None:
-            scored = f"{metric.replace('_', '-')} {summary[metric]:.4f}"
-            print_line(f"{training}: best epoch {summary['best_epoch']}, {scored}, {note}")
-        else:
-            print_line(f"{training}: {summary['best_epoch']} epochs on all rows, {note}")
+        summary = FoldResult.of(training, self.data, self.cache).summary()
+        print_line(f"{training}: {training.describe(summary)}, {note}")
 
 
-def _train_remotely(data: TrainingData, training: Training) -> tuple[Training, float, str, dict[str, bytes]]:
+def _train_remotely(data: TrainingData, training: Trainable) -> tuple[Trainable, float, str, dict[str, bytes]]:
     """Train on a node of a cluster, and return the fold's key and files."""
     with TemporaryDirectory() as cache:
         _, seconds = Pool(data, Path(cache), FoldListener()).train_one(training)

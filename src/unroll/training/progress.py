@@ -12,10 +12,10 @@ _line: FileLock | None = None  # held as long as this process lives
 _position = 0
 
 
-def open_bar(title: str, total: int, done: int, *, quiet: bool) -> "tqdm[Never]":
-    """Return a bar over spans, which is invisible when quiet or not on a terminal."""
+def open_bar(title: str, total: int, done: int, unit: str = "spans", *, quiet: bool) -> "tqdm[Never]":
+    """Return a bar over spans or tokens, which is invisible when quiet or not on a terminal."""
     return tqdm(
-        total=total, initial=done, desc=title, unit=" spans", unit_scale=True, dynamic_ncols=True, leave=False,
+        total=total, initial=done, desc=title, unit=f" {unit}", unit_scale=True, dynamic_ncols=True, leave=False,
         position=_position, disable=True if quiet else None,
     )  # fmt: skip
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from unroll.core.files import read_json
-from unroll.training.cross_validation import FoldResult, Training
+from unroll.training.cache import FoldResult
+from unroll.training.cross_validation import Training
 
 
 def refits_of(results: Sequence[tuple[Training, FoldResult]]) -> list[Training]:

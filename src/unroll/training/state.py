@@ -19,6 +19,7 @@ from unroll.core.errors import warn
 from unroll.core.files import new_file
 from unroll.core.settings import TrainConfig
 from unroll.evaluation.metrics import sign_of
+from unroll.models.language_model import LanguageModel
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch
 from unroll.training.losses import BatchTotals, Objective
@@ -83,27 +84,43 @@ class TrainState:
     """
 
     def __init__(
-        self, model: SpanClassifier, config: TrainConfig, counts: Tensor, steps: int, seed: int, metric: str
-    ) -> None:
-        """Build the parts for a number of steps, given each token's number of occurrences, (V,)."""
+        self, model: SpanClassifier, config: TrainConfig, counts: Tensor, steps: int, seed: int, metric: str, *,
+        is_pretrained: bool = False, reports_all: bool = False,
+    ) -> None:  # fmt: skip
+        """Build the parts for a number of steps, given each token's number of occurrences, (V,).
+
+        Args:
+            model: to train.
+            config: the recipe.
+            counts: of tokens.
+            steps: in all, for the schedule of the learning rate.
+            seed: of the weights of the objective itself.
+            metric: by which the best epoch is chosen.
+            is_pretrained: whether embedding and recurrent layers learn at the rate `encoder_lr` times `lr`.
+            reports_all: see Objective.
+        """
         self.config, self.model = config, model
         self.history, self.best_weights = History(metric), dict[str, Tensor]()
         self.accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
         self.averaged = AveragedModel(model, multi_avg_fn=make_average(config.ema)) if config.ema else None
         torch.manual_seed(derive_seed(seed, 0, 0))  # for the weights of the objective itself
         self.drop_rates = word_drop_rates(counts, config).to(self.accelerator.device)  # (V,)
-        objective = Objective(model, config, counts)
-        optimizer = make_optimizer(objective, config)
+        objective = Objective(model, config, counts, reports_all=reports_all)
+        optimizer = make_optimizer(objective, config, config.encoder_lr if is_pretrained else 1.0)
         self.schedule = make_schedule(optimizer, config, steps)
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self._parts: dict[str, Any] = {"model": objective, "optimizer": optimizer, "schedule": self.schedule}
         self.eval_model: Any = model
         if self.averaged is not None:
             self._parts["averaged"] = self.averaged.to(self.accelerator.device)
+            self.averaged.n_averaged = self.averaged.n_averaged.cpu()  # which is read in each step
             self.eval_model = self.averaged.module
 
-    def step(self, batch: Batch, totals: BatchTotals) -> float:
-        """Update the weights by one batch; return the loss of its labels, in nats per span of the whole batch."""
+    def step(self, batch: Batch, totals: BatchTotals) -> Tensor:
+        """Update the weights by one batch; return the loss to report, in nats, on the device, without waiting for it.
+
+        A CUDA device is never waited for in a step.
+        """
         self.optimizer.zero_grad()
         loss, label_loss = self.objective(batch, totals)
         self.accelerator.backward(loss * self.accelerator.num_processes)  # which averages over the processes
@@ -113,7 +130,8 @@ class TrainState:
         self.schedule.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
-        return float(self.accelerator.reduce(label_loss).item())
+        reported: Tensor = self.accelerator.reduce(label_loss)
+        return reported
 
     def add(self, record: EpochRecord) -> None:
         """Append an epoch, and copy the weights if it is the best so far."""
@@ -121,6 +139,12 @@ class TrainState:
         if not self.best_weights or self.history.is_better(record):
             self.history.best_epoch = record.epoch
             self.best_weights = copy.deepcopy(self.eval_model.state_dict())
+
+    @property
+    def language_model(self) -> LanguageModel:
+        """Return the objective's language model."""
+        module: LanguageModel = self.accelerator.unwrap_model(self.objective).language_model
+        return module
 
     def is_patience_over(self) -> bool:
         """Return whether the last `patience` epochs were all worse than the best."""

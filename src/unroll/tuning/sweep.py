@@ -24,7 +24,8 @@ from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.evaluation.metrics import sign_of
 from unroll.text.corpus import Corpus
-from unroll.training.cross_validation import Training, TrainingData, train_fold
+from unroll.training.cross_validation import Training, train_fold
+from unroll.training.fold_data import TrainingData
 from unroll.training.state import EpochRecord
 
 MAX_EPOCHS = 10_000  # more than any training has; Ray ends a trial there

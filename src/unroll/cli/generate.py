@@ -1,0 +1,124 @@
+"""`unroll generate`: texts from a language model, of a corpus or of the letters of a task's texts."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unroll.core import paths
+from unroll.core.errors import UnrollError
+from unroll.core.params import read_config
+from unroll.core.settings import CellName, Config
+from unroll.data.competition import CLASSES, load_competition
+
+NO_SPACE_BEFORE, NO_SPACE_AFTER = (".", ",", "!", "?", ";", ":", "'", "n't", ")", "-rrb-", "''"), ("(", "-lrb-", "``")
+Count = Annotated[int, typer.Option(min=1, help="How many texts.")]
+
+
+def generate(
+    name: Annotated[str, typer.Argument(help="A corpus of params.yaml that a task is pretrained on, or a task.")],
+    begin: Annotated[str, typer.Argument(help="The beginning of the text.")] = "",
+    label: Annotated[str | None, typer.Option(help="Of a task of classes: the label of the texts wanted.")] = None,
+    cell: Annotated[CellName, typer.Option(help="Whose language model.")] = "LSTM",
+    count: Count = 5,
+    length: Annotated[int, typer.Option(min=1, help="The most tokens of a text.")] = 40,
+    temperature: Annotated[float, typer.Option(min=0.01, help="Below 1: likelier texts; above: stranger ones.")] = 0.8,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same texts.")] = 1,
+) -> None:
+    """Show what a language model has learned: texts that it generates.
+
+    For a task, a model of its texts with the label as input is trained on first use, in about a minute on the surnames.
+
+    Examples: unroll generate imdb "the film is"; unroll generate surnames --label Italian
+    """
+    from unroll.models.generation import load_generator
+    from unroll.text.documents import BEGIN, END, label_token
+    from unroll.text.vocabulary import get_tokenizer
+
+    config = read_config(paths.PARAMS)
+    if name in config.tasks:
+        folder = train_on_task(config, name, cell)
+    elif name in config.corpora:
+        folder = find_pretrained(config, name, cell)
+    else:
+        known = ", ".join([*config.tasks, *config.corpora])
+        raise UnrollError(f"{name}: expected a task or a corpus of params.yaml: {known}")
+    generator = load_generator(folder)
+    text = generator.bundle.text
+    first = BEGIN if label is None else label_token(label)
+    if label is not None and not (name in config.tasks and generator.knows(first)):
+        labels = load_competition(paths.competition(name)).outputs if name in config.tasks else ()
+        expected = f"one of {', '.join(labels)}" if labels else "none, since a corpus has no labels to ask for"
+        raise UnrollError(f"--label: found {label}, expected {expected}")
+    start = get_tokenizer(text)(begin)
+    unknown = [token for token in start if not generator.knows(token)]
+    if unknown:
+        print(f"unknown tokens: {', '.join(unknown)}", file=sys.stderr)
+    for number in range(count):
+        tokens = [*start, *generator.generate([first, *start], END, length, temperature, seed + number)]
+        typer.echo("".join(tokens) if text.tokenizer == "characters" else join_tokens(tokens))
+
+
+def find_pretrained(config: Config, corpus: str, cell: str) -> Path:
+    """Return the folder of the model that the pretrain stage made of a corpus.
+
+    Raises:
+        UnrollError: no task is pretrained on it, or the stage has not run.
+    """
+    tasks = [task for task in config.pretrained if config.task[task].pretrain.corpus == corpus]
+    if not tasks:
+        raise UnrollError(f"params.yaml: pretrained: no task is trained on corpus {corpus}; README.md shows how")
+    found = [paths.pretrained(task) / cell for task in tasks if (paths.pretrained(task) / cell).is_dir()]
+    if not found:
+        raise UnrollError(f"{paths.pretrained(tasks[0]) / cell}: no such model; run `dvc repro pretrain@{tasks[0]}`")
+    return found[0]
+
+
+def train_on_task(config: Config, name: str, cell: str) -> Path:
+    """Return the folder of a language model of a task's texts that begin with their labels; train it, or find it.
+
+    Raises:
+        UnrollError: the task's rows are missing, or its targets are not classes.
+    """
+    import pyarrow.parquet as parquet
+
+    from unroll.core.files import sha256_of_array
+    from unroll.data.corpora import Document
+    from unroll.data.rows import TRUTH, load_task
+    from unroll.text.documents import join_vocabularies, make_document_corpus, tokenize_documents
+    from unroll.text.vocabulary import UNKNOWN, Vocabulary
+    from unroll.training.fold_data import TrainingData
+    from unroll.training.parallel import FoldListener, train_all
+    from unroll.training.pretraining import Pretraining
+
+    task, sections = load_task(paths.competition(name), paths.rows(name)), config.task[name]
+    if task.kind not in CLASSES:
+        raise UnrollError(f"{name}: targets of kind {task.kind}, expected classes, or generate from a corpus")
+    rows = parquet.read_table(paths.rows(name), columns=["text", "part", f"{TRUTH}{task.target.columns[0]}"])
+    texts, parts, truth = (column.to_pylist() for column in rows.columns)
+    documents = tokenize_documents(
+        (
+            Document(text, task.outputs[int(number)])
+            for text, part, number in zip(texts, parts, truth, strict=True)
+            if part == "train"
+        ),
+        sections.text, None, label_first=True,
+    )  # fmt: skip
+    pretrain = sections.pretrain.model_copy(update={"min_count": 1, "max_size": None, "passes": 12})
+    vocabulary = join_vocabularies(Vocabulary((UNKNOWN,)), documents, pretrain)
+    corpus = make_document_corpus(documents, vocabulary, pretrain.chunk, config.seed)
+    data = TrainingData(corpus, sha256_of_array(corpus.tokens, corpus.offsets), vocabulary, None)
+    training = Pretraining(
+        name, "its texts", cell, sections.model_copy(update={"pretrain": pretrain}), documents.labels, config.seed
+    )
+    return train_all([training], data, cache=paths.FOLD_CACHE, listener=FoldListener())[0].done
+
+
+def join_tokens(tokens: list[str]) -> str:
+    """Return words and marks as a line of text."""
+    line = ""
+    for before, token in zip(["", *tokens], tokens, strict=False):
+        glued = not line or token in NO_SPACE_BEFORE or token.startswith("'") or before in NO_SPACE_AFTER
+        line += token if glued else f" {token}"
+    return line

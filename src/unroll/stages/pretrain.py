@@ -1,0 +1,114 @@
+"""Stage pretrain: the cells of a task learn other texts first; the task's corpus in the vocabulary of both."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from unroll.core import paths
+from unroll.core.errors import run_program, warn
+from unroll.core.files import new_folder, sha256_of_array, write_json, write_manifest
+from unroll.core.params import read_config
+from unroll.core.settings import CorpusConfig, DataConfig, TaskConfig
+from unroll.data.corpora import ROWS, Document, find_corpus, read_documents, read_own_texts
+from unroll.data.rows import load_task
+from unroll.models.language_model import PROJECTIONS
+from unroll.text.documents import TokenizedDocuments, join_vocabularies, make_document_corpus, tokenize_documents
+from unroll.text.encode import EncodedRows, encode_rows, read_batches
+from unroll.text.vectors import load_joined
+from unroll.tracking.live import LivePretraining
+from unroll.tracking.runs import workspace_tags
+from unroll.training.distributed import join_processes, leave_processes, relaunch
+from unroll.training.fold_data import TrainingData
+from unroll.training.parallel import train_all
+from unroll.training.pretraining import Pretraining
+
+FEW_SHARED = 0.6  # of a task's running words, below which a corpus is probably of another language
+
+
+def main(task_name: str) -> None:
+    """Write data/corpus/<task>/pretrained/: a folder a cell, and the task's corpus, vocabulary and vectors anew."""
+    relaunch("unroll.stages.pretrain", [task_name])
+    config, task = read_config(paths.PARAMS), load_task(paths.competition(task_name), paths.rows(task_name))
+    sections = config.task[task.name]
+    name = str(sections.pretrain.corpus)
+    own = encode_rows(read_batches(paths.rows(task.name)), sections.text)
+    documents = tokenize_documents(
+        read_corpus(name, config.corpora[name], config.data, paths.rows(task.name)),
+        sections.text,
+        sections.pretrain.tokenizer,
+    )
+    known = own.build_vocabulary(sections.text.min_count, sections.text.max_size)
+    vocabulary = join_vocabularies(known, documents, sections.pretrain)
+    if join_processes().is_main:
+        compare_words(task.name, name, own, documents)
+    vectors = load_joined(vocabulary, sections.text.vectors, paths.VECTOR_CACHE) if sections.text.vectors else None
+    corpus = make_document_corpus(documents, vocabulary, sections.pretrain.chunk, config.seed)
+    digest = sha256_of_array(corpus.tokens, corpus.offsets, corpus.targets)
+    data = TrainingData(corpus, digest, vocabulary, vectors)
+    trainings = [
+        Pretraining(task.name, name, cell, sections, documents.labels, config.seed)
+        for cell in config.cells
+        if cell in sections.pretrain.cells
+    ]
+    listener = LivePretraining(Path.cwd(), task.name, "log_loss", run_params(sections), digest, workspace_tags())
+    results = train_all(trainings, data, cache=paths.FOLD_CACHE, listener=listener)
+    is_main = join_processes().is_main
+    leave_processes()
+    if not is_main:
+        return
+    with new_folder(paths.pretrained(task.name)) as scratch:
+        own.with_vocabulary(vocabulary).save(scratch)
+        write_json(scratch / "vocabulary.json", vocabulary.tokens)
+        seen = documents.counts()
+        is_seen = np.array([seen[token] >= sections.pretrain.min_count for token in vocabulary.tokens])
+        if vectors is not None:
+            np.save(scratch / "vectors.npy", vectors)
+            is_seen |= np.isfinite(vectors).all(1)
+        np.save(scratch / "is_pretrained.npy", is_seen)
+        for training, result in zip(trainings, results, strict=True):
+            folder = scratch / training.cell
+            folder.mkdir()
+            for file in ("bundle.json", "weights.safetensors", PROJECTIONS, "history.json", "fold.json"):
+                shutil.copyfile(result.done / file, folder / file)
+            run = {"corpus": name, "corpus_sha256": digest, "params": run_params(sections), **result.summary()}
+            write_json(folder / "run.json", run)
+        write_manifest(scratch)
+
+
+def read_corpus(name: str, corpus: CorpusConfig, data: DataConfig, rows: Path) -> Iterator[Document]:
+    """Return the documents of a corpus."""
+    if corpus.source == ROWS:
+        return read_own_texts(rows)
+    return read_documents(find_corpus(name, corpus, data, paths.DOWNLOAD_CACHE), corpus)
+
+
+def compare_words(task: str, corpus: str, own: EncodedRows, documents: TokenizedDocuments) -> None:
+    """Print the sizes of a corpus, and how many of the task's running words stand in it; warn if few do."""
+    counts = documents.counts()
+    words = np.bincount(own.corpus.tokens, minlength=len(own.tokens))
+    shared = words[[token in counts for token in own.tokens]].sum() / words.sum()
+    print(
+        f"{task}: corpus {corpus}: {len(documents.targets):,} documents of {len(documents.numbers):,} tokens, labels: "
+        f"{', '.join(documents.labels) or 'none'}; {shared:.1%} of the task's running words stand in it"
+    )
+    if shared < FEW_SHARED:
+        warn(
+            f"{task}.pretrain: only {shared:.1%} of the task's running words stand in corpus {corpus}; is it of "
+            "another language, or cut otherwise (pretrain.tokenizer, text.lower)?"
+        )
+
+
+def run_params(sections: TaskConfig) -> dict[str, object]:
+    """Return the settings that a run logs as its parameters."""
+    return {
+        "pretrain": sections.pretrain.model_dump(),
+        "model": sections.model.model_dump(include={"embedding", "hidden", "layers", "bidirectional"}),
+        "text": sections.text.model_dump(),
+    }
+
+
+if __name__ == "__main__":
+    run_program(lambda: main(*sys.argv[1:]))

@@ -1,0 +1,206 @@
+"""Pretraining: a cell learns a corpus' language, and its labels if it has any, before it learns a task."""
+
+import json
+import math
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+import unroll
+from unroll.core.files import new_folder, sha256_of_file, write_json, write_manifest
+from unroll.core.settings import TaskConfig, TrainConfig
+from unroll.data.competition import Kind
+from unroll.models.bundle import WEIGHTS, Bundle, save_bundle
+from unroll.models.language_model import PROJECTIONS, LanguageModel
+from unroll.models.span_classifier import SpanClassifier
+from unroll.text.batches import iterate_batches, plan_batches
+from unroll.text.corpus import Corpus, Ints
+from unroll.text.documents import HELD_OUT
+from unroll.training.cache import LIBRARIES, FoldResult, code_digest
+from unroll.training.distributed import join_processes, predict_sharded, shard_batch
+from unroll.training.fit import train_epoch
+from unroll.training.fold_data import TrainingData, set_vectors
+from unroll.training.progress import open_bar
+from unroll.training.state import EpochRecord, OnEpoch, TrainState, derive_seed, load_checkpoint, save_checkpoint
+
+TOKENS_A_CHECKPOINT = 2_000_000
+JUDGED = 256  # held-out sequences whose perplexity is measured, by the exact softmax
+LABEL_OF_NONE = ("unlabelled",)  # the output of a model of texts without labels
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """One cell trained on a corpus, as `train_all` takes it.
+
+    Attributes:
+        task: whose models will begin from it.
+        corpus: its name in messages.
+        cell: "RNN", "LSTM" or "GRU".
+        config: the task's settings.
+        labels: those of the corpus.
+        seed: from which every training derives its own.
+    """
+
+    task: str
+    corpus: str
+    cell: str
+    config: TaskConfig
+    labels: tuple[str, ...]
+    seed: int
+    fold: int = HELD_OUT
+    refit: None = None
+
+    def __str__(self) -> str:
+        """Return its name in messages."""
+        return f"{self.task} {self.cell} on {self.corpus}"
+
+    def key(self, data: TrainingData) -> str:
+        """Return the hash of all that the result depends on."""
+        sections = self.config.model_dump(include={"text", "pretrain"})
+        shape = self.config.model.model_dump(include={"embedding", "hidden", "layers", "bidirectional", "pooling"})
+        batch_tokens, precision = self.config.train.batch_tokens, self.config.train.precision
+        code = [code_digest(Path(unroll.__file__).parent), *(version(name) for name in LIBRARIES)]
+        parts = [self.corpus, self.cell, self.labels, self.seed, sections, shape, batch_tokens, precision, data.digest]
+        return sha256(json.dumps([*parts, *code]).encode()).hexdigest()[:24]
+
+    def describe(self, summary: dict[str, Any]) -> str:
+        """Return the scores of a finished training, for a line of output."""
+        named = {
+            "perplexity": "perplexity",
+            "unigram_perplexity": "of a unigram model",
+            "label_accuracy": "label accuracy",
+        }
+        return ", ".join(f"{text} {summary[name]:.4g}" for name, text in named.items() if name in summary)
+
+    def recipe(self) -> TrainConfig:
+        """Return the settings of the training loop."""
+        pretrain = self.config.pretrain
+        changes = {
+            "batch_size": pretrain.batch_size, "lr": pretrain.lr, "encoder_lr": 1.0, "schedule": "one_cycle",
+            "warmup": 0.1, "language_model": 1.0, "word_dropout": 0.0, "rare_word_dropout": 0.0, "label_smoothing": 0.0,
+            "ema": 0.0, "patience": None,
+        }  # fmt: skip
+        return self.config.train.model_copy(update=changes)
+
+    def run(self, data: TrainingData, cache: Path, on_epoch: OnEpoch = lambda record, speed: None) -> FoldResult:
+        """Train and save the result in the cache, or find it there; see cross_validation.train_fold."""
+        result = FoldResult.of(self, data, cache)
+        processes = join_processes()
+        if processes.from_main(processes.is_main and result.is_finished()):
+            return result
+        seed = derive_seed(self.seed, 2)
+        torch.manual_seed(seed)
+        dropout = {"embedding_dropout": self.config.pretrain.dropout, "head_dropout": self.config.pretrain.dropout}
+        shape = self.config.model.model_copy(update={**dropout, "head": "linear", "head_hidden": None})
+        outputs = self.labels or LABEL_OF_NONE
+        model = SpanClassifier(self.cell, shape, len(data.vocabulary), len(outputs))
+        if data.vectors is not None:
+            set_vectors(model, data.vectors, f"{self.task}.model.embedding")
+        records, language_model = train_on_documents(self, model, data.corpus, seed, result.checkpoints, on_epoch)
+        if processes.is_main:
+            kind: Kind = "classes"
+            bundle = Bundle(
+                self.task, self.cell, kind, outputs, self.config.text, shape, data.vocabulary, model.cpu().eval()
+            )
+            self._save(result, bundle, language_model, records, data)
+        return result
+
+    def _save(
+        self, result: FoldResult, bundle: Bundle, language_model: LanguageModel, records: list[EpochRecord],
+        data: TrainingData,
+    ) -> None:  # fmt: skip
+        """Write the finished training and delete its checkpoints."""
+        last, perplexity = len(records), unigram_perplexity(data.corpus, len(data.vocabulary))
+        with new_folder(result.done) as scratch:
+            save_bundle(scratch, bundle)
+            save_file(language_model.cpu().state_dict(), scratch / PROJECTIONS)
+            epochs = [record.flat() for record in records]
+            write_json(scratch / "history.json", {"best_epoch": last, "planned": last, "epochs": epochs})
+            summary = {"fold": self.fold, "digest": sha256_of_file(scratch / WEIGHTS), "best_epoch": last}
+            write_json(scratch / "fold.json", {**summary, **records[-1].scores, "unigram_perplexity": perplexity})
+            write_manifest(scratch)
+        result.clear_checkpoints()
+
+
+def train_on_documents(
+    training: Pretraining, model: SpanClassifier, corpus: Corpus, seed: int, checkpoint: Path, on_epoch: OnEpoch
+) -> tuple[list[EpochRecord], LanguageModel]:
+    """Train a model on documents, as `make_document_corpus` cuts them, from the last checkpoint on if there is one.
+
+    An epoch of the records is a part of a pass, of about TOKENS_A_CHECKPOINT.
+    """
+    processes, config = join_processes(), training.recipe()
+    train, valid = np.flatnonzero(corpus.folds != HELD_OUT), np.flatnonzero(corpus.folds == HELD_OUT)
+    lengths = np.diff(corpus.offsets)
+
+    def plan(generator: np.random.Generator | None = None) -> list[Ints]:
+        return plan_batches(lengths[train], config.batch_size, config.batch_tokens, generator)
+
+    steps, tokens = len(plan()), int(lengths[train].sum())
+    passes = max(training.config.pretrain.passes, math.ceil(config.min_steps / steps))
+    parts = max(1, tokens // TOKENS_A_CHECKPOINT)
+    counts = torch.from_numpy(np.bincount(corpus.tokens_of(train), minlength=model.tokens))
+    state = TrainState(model, config, counts, passes * steps, seed, "log_loss", reports_all=True)
+    state.restore(processes.from_main(load_checkpoint(checkpoint)))
+    if processes.is_main:
+        for record in state.history.epochs:
+            on_epoch(record, None)
+    done, total = len(state.history.epochs), passes * tokens
+    with open_bar(str(training), total, done * total // (passes * parts), "tokens", quiet=not processes.is_main) as bar:
+        for epoch in range(done + 1, passes * parts + 1):
+            torch.manual_seed(derive_seed(seed, epoch, processes.index))
+            number, part = divmod(epoch - 1, parts)
+            chunks = plan(np.random.default_rng([seed, number]))[part::parts]
+            shards = (shard_batch(corpus, train[chunk], processes)[:2] for chunk in chunks)
+            sizes = [int(lengths[train[chunk]].sum()) for chunk in chunks]
+            batches = ((*shard, size) for shard, size in zip(shards, sizes, strict=True))
+            loss = train_epoch(str(training), state, batches, bar) / sum(sizes)
+            scores = judge(state, corpus, valid, bool(training.labels))
+            record = EpochRecord(epoch, loss, float(state.schedule.get_last_lr()[0]), scores)
+            state.history.epochs.append(record)
+            if processes.is_main:
+                save_checkpoint(checkpoint, epoch, state.content())
+                on_epoch(record, None)
+    return state.history.epochs, state.language_model
+
+
+def judge(state: TrainState, corpus: Corpus, valid: Ints, has_labels: bool) -> dict[str, float]:
+    """Return the mean loss of a word, in nats, its perplexity, and the accuracy of labels, on documents held out."""
+    if not len(valid):
+        return {}
+    model, device, losses = state.model, state.accelerator.device, []
+    model.eval()
+    with torch.inference_mode():
+        for batch in iterate_batches(corpus, spread(valid, JUDGED), 64, 4096):
+            batch = batch.to(device)
+            hidden = model.encode(batch.tokens, batch.lengths)
+            losses += [loss for _, loss in state.language_model.exact_losses(hidden, batch)]
+    model.train()
+    loss = float(torch.cat(losses).mean())
+    scores = {"log_loss": loss, "perplexity": math.exp(loss)}
+    truth = corpus.targets[corpus.spans_of(valid), 0]
+    known = np.isfinite(truth)
+    if has_labels and known.any():
+        predictions = predict_sharded(model, corpus, valid, join_processes())
+        scores["label_accuracy"] = float((predictions.argmax(1) == truth)[known].mean())
+    return scores
+
+
+def unigram_perplexity(corpus: Corpus, size: int) -> float:
+    """Return the perplexity of the documents held out by a model that knows only how often each of V words comes."""
+    counts = np.bincount(corpus.tokens_of(np.flatnonzero(corpus.folds != HELD_OUT)), minlength=size) + 1.0  # (V,)
+    words = corpus.tokens_of(spread(np.flatnonzero(corpus.folds == HELD_OUT), JUDGED))
+    counts[0] = 0  # the unknown word is not predicted
+    words = words[words != 0]
+    return float(np.exp(-np.log(counts[words] / counts.sum()).mean())) if len(words) else math.nan
+
+
+def spread(sequences: Ints, most: int) -> Ints:
+    """Return at most so many of the sequences, evenly spread."""
+    return sequences[np.linspace(0, len(sequences) - 1, min(most, len(sequences))).astype(np.int64)]
