@@ -1,5 +1,6 @@
 """Corpora of other texts, to learn a language from: documents, some with a label, from wherever they are."""
 
+import gzip
 import re
 import sys
 import tarfile
@@ -98,7 +99,7 @@ def _read(path: Path, corpus: CorpusConfig) -> Iterator[Document]:
         return _of_files(_read_zip(path) if path.suffix == ".zip" else _read_tar(path))
     if path.suffix in TABLES:
         return _read_table(path, corpus)
-    return (Document(line) for line in TextFile(path, path.name).lines())
+    return (Document(line) for line in TextFile(path, path.name).read_lines())
 
 
 def _of_files(files: Iterator[tuple[str, bytes]]) -> Iterator[Document]:
@@ -125,11 +126,13 @@ def _decode(content: bytes, name: str) -> str:
 
 
 def _read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(path) as archive:
+    with (path.open("rb") if path.suffix == ".tar" else gzip.open(path)) as stream, tarfile.open(fileobj=stream) as archive:
         for member in archive:
-            stream = archive.extractfile(member) if member.isfile() and member.name.endswith(".txt") else None
-            if stream is not None:
-                yield member.name, stream.read()
+            content = archive.extractfile(member) if member.isfile() and member.name.endswith(".txt") else None
+            if content is not None:
+                yield member.name, content.read()
+        while stream.read(1 << 20):  # to the end, where gzip compares its checksum
+            pass
 
 
 def _read_zip(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -24,11 +24,14 @@ def get_tokenizer(config: TextConfig) -> Tokenizer:
     """Return the function that splits a text into tokens, at most max_tokens; a blank text has none."""
     splitters: dict[str, Tokenizer] = {"characters": list, "whitespace": str.split, "treebank": split_as_treebank}
     split = splitters.get(config.tokenizer) or get_torchtext_tokenizer(config.tokenizer)
+    is_cased = config.tokenizer == "treebank"  # capitals show where a sentence begins
     most = config.max_tokens
     first = {"head": most, "tail": 0, "both": (most or 0) // 2}[config.truncate] or 0
 
     def tokenize(text: str) -> list[str]:
-        tokens = split(text.lower() if config.lower else text)
+        tokens = split(text.lower() if config.lower and not is_cased else text)
+        if config.lower and is_cased:
+            tokens = [token.lower() for token in tokens]
         if most is None or len(tokens) <= most:
             return tokens
         return tokens[:first] + tokens[len(tokens) - (most - first) :]
