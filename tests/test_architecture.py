@@ -115,7 +115,10 @@ def test_a_stages_params_are_settings_that_exist(pipeline: dict[str, dict[str, o
     for stage in pipeline.values():
         for name in stage.get("params", []):  # type: ignore[attr-defined]
             if isinstance(name, dict):
-                assert set(name["data/settings/${item}.json"]) <= TaskConfig.model_fields.keys()
+                keys = [key.split(".") for key in name["data/settings/${item}.json"]]
+                assert {key[0] for key in keys} <= {*TaskConfig.model_fields, "corpus"}
+                for section, *key in keys:
+                    assert not key or set(key) <= TaskConfig.model_fields[section].annotation.model_fields.keys()  # type: ignore[union-attr]
             else:
                 assert name in values
 
@@ -123,7 +126,10 @@ def test_a_stages_params_are_settings_that_exist(pipeline: dict[str, dict[str, o
 def test_the_pipelines_tasks_and_cells_are_those_of_the_settings(config: Config) -> None:
     content = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     stages = content["stages"].items()
-    assert {stage.get("foreach") for name, stage in stages if name not in {"hello", "report"}} == {"${tasks}"}
+    assert {stage.get("foreach") for name, stage in stages if name not in {"hello", "report", "pretrain"}} == {
+        "${tasks}"
+    }
+    assert content["stages"]["pretrain"]["foreach"] == "${pretrained}"
     assert set(config.cells) <= CELLS.keys() == set(get_args(CellName))
 
 

@@ -126,7 +126,10 @@ def _decode(content: bytes, name: str) -> str:
 
 
 def _read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
-    with (path.open("rb") if path.suffix == ".tar" else gzip.open(path)) as stream, tarfile.open(fileobj=stream) as archive:
+    with (
+        path.open("rb") if path.suffix == ".tar" else gzip.open(path) as stream,
+        tarfile.open(fileobj=stream) as archive,
+    ):
         for member in archive:
             content = archive.extractfile(member) if member.isfile() and member.name.endswith(".txt") else None
             if content is not None:

@@ -43,9 +43,9 @@ def fit(
 ) -> History:  # fmt: skip
     """Train a model, which ends with the weights of its best epoch, or of its last one where no rows are held out.
 
-    The same arguments give the same weights bit for bit on one CPU, also if training continues from a checkpoint: every
-    epoch draws from generators seeded by the seed and the epoch alone. Under torchrun all processes call this together;
-    each batch is split among them, and the gradient is that of the whole batch up to rounding, but for dropout.
+    The same arguments give the same weights bit for bit on one CPU, also from a checkpoint on: every epoch draws from
+    generators seeded by the seed and the epoch alone. Under torchrun all processes call this together; a batch is split
+    among them, and the gradient is that of the whole batch up to rounding, but for dropout.
 
     Args:
         model: trained in place; the caller has initialised it.
@@ -56,8 +56,7 @@ def fit(
         task: what is predicted, and the metric.
         seed: of batch order and dropout.
         title: names the training in messages.
-        on_epoch: called by the main process with an epoch's record and the spans per second, None for those of a
-            checkpoint.
+        on_epoch: called by the main process with an epoch's record and the spans per second, None from a checkpoint.
         checkpoint: folder of checkpoints; if it holds one, training continues from there.
         is_pretrained: whether the model brings weights of a pretrained one; see TrainState.
         share: of the planned epochs after which training stops, the schedule of the learning rate being for all.
