@@ -1,6 +1,7 @@
 """`unroll generate`: texts from a language model, of a corpus or of the letters of a task's texts."""
 
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -55,8 +56,9 @@ def generate(
     unknown = [token for token in start if not generator.knows(token)]
     if unknown:
         print(f"unknown tokens: {', '.join(unknown)}", file=sys.stderr)
+    never = [BEGIN, *map(label_token, generator.bundle.outputs)] if name in config.tasks else [BEGIN]
     for number in range(count):
-        tokens = [*start, *generator.generate([first, *start], END, length, temperature, seed + number)]
+        tokens = [*start, *generator.generate([first, *start], END, length, temperature, seed + number, never)]
         typer.echo("".join(tokens) if text.tokenizer == "characters" else join_tokens(tokens))
 
 
@@ -112,7 +114,8 @@ def train_on_task(config: Config, name: str, cell: str) -> Path:
     training = Pretraining(
         name, "its texts", cell, sections.model_copy(update={"pretrain": pretrain}), documents.labels, config.seed
     )
-    return train_all([training], data, cache=paths.FOLD_CACHE, listener=FoldListener())[0].done
+    with redirect_stdout(sys.stderr):  # standard output is for the texts
+        return train_all([training], data, cache=paths.FOLD_CACHE, listener=FoldListener())[0].done
 
 
 def join_tokens(tokens: list[str]) -> str:

@@ -22,7 +22,9 @@ class Generator:
     bundle: Bundle
     language_model: LanguageModel
 
-    def generate(self, begin: Sequence[str], end: str, most: int, temperature: float, seed: int) -> list[str]:
+    def generate(
+        self, begin: Sequence[str], end: str, most: int, temperature: float, seed: int, never: Sequence[str] = ()
+    ) -> list[str]:
         """Return the tokens that follow `begin`, each drawn by its probability, until `end` or `most` of them.
 
         Args:
@@ -31,18 +33,21 @@ class Generator:
             most: tokens to generate.
             temperature: by which logits are divided: below 1 likely tokens become likelier.
             seed: of the draws.
+            never: tokens that do not come.
         """
         source, weights = self.bundle.model.recurrent, self.bundle.model.recurrent.all_weights[0]
         layer = CELLS[self.bundle.cell](source.input_size, source.hidden_size, batch_first=True)
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         layer.load_state_dict(dict(zip(names, weights, strict=True)))
         draws = torch.Generator().manual_seed(seed)
+        banned = self.bundle.vocabulary.encode(list(never)).tolist()
         ids, state, found = self.bundle.vocabulary.encode(list(begin)).tolist(), None, list[str]()
         with torch.inference_mode():
             while len(found) < most:
                 inputs = self.bundle.model.embed(torch.tensor([ids]))  # (1, T, E)
                 hidden, state = layer(inputs, state)
                 logits = self.language_model.logits(self.language_model.projections[0](hidden[:, -1]))[0]  # (V,)
+                logits[banned] = float("-inf")
                 ids = torch.multinomial((logits / temperature).softmax(0), 1, generator=draws).tolist()
                 token = self.bundle.vocabulary.tokens[ids[0]]
                 if token == end:
