@@ -1,11 +1,15 @@
 """Recurrent layers over sequences of different lengths, without packing: padding never comes before a token."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+# Of cuDNN, where the directions are called apart; it copies a few hundred kilobytes.
+warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
 
 FUNCTIONS: dict[str, Any] = {"RNN": torch.rnn_tanh, "LSTM": torch.lstm, "GRU": torch.gru}
 
