@@ -104,6 +104,7 @@ def test_an_address_is_looked_for_in_the_data_and_downloaded_once_otherwise(tmp_
     with pytest.raises(UnrollError, match=r"corpora\.reviews: http.* cannot be downloaded .*put reviews"):
         find_corpus("reviews", wrong, data, tmp_path / "cache")
     found = find_corpus("reviews", right, data, tmp_path / "cache")
+    assert found is not None
     assert found.read_bytes() == content
     files.clear()
     assert find_corpus("reviews", right, data, tmp_path / "cache") == found, "it is kept"

@@ -5,11 +5,13 @@ from unroll.data.corpora import Document
 from unroll.text.documents import (
     BEGIN,
     END,
+    documents_of,
     join_vocabularies,
     label_token,
     make_document_corpus,
     tokenize_documents,
 )
+from unroll.text.encode import encode_rows
 from unroll.text.vocabulary import UNKNOWN, Vocabulary, get_tokenizer, split_as_treebank
 
 
@@ -68,6 +70,20 @@ def test_documents_become_pieces_of_nearly_equal_length_with_the_label_of_the_wh
     assert pieces == ["<s>ab", "cde", "fgh</s>", "<s>a</s>", "<s>bc</s>"]
     np.testing.assert_array_equal(corpus.targets[:, 0], [1, 1, 1, np.nan, 0])
     assert sorted(np.bincount(corpus.folds)) in ([1, 4], [2, 3]), "all pieces of one document are held out"
+
+
+def test_a_tasks_own_sequences_are_documents(config: Config) -> None:
+    """A phrase within a sentence is no document of its own."""
+    columns = {
+        "row_id": range(3), "group": ["1", "1", "2"], "text": ["a good film", "good", "bad"], "fold": [0, 0, -1],
+        "true:Sentiment": [3, 3, np.nan],
+    }  # fmt: skip
+    documents = documents_of(encode_rows([columns], text_of(config)))
+    assert [documents.tokens[number] for number in documents.numbers] == [
+        *["<s>", "a", "good", "film", "</s>", "<s>", "bad", "</s>"]
+    ]
+    assert documents.offsets.tolist() == [0, 5, 8]
+    assert documents.counts()["film"] == 1
 
 
 def test_a_document_may_begin_with_its_label(config: Config) -> None:

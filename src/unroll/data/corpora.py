@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pooch
-import pyarrow.parquet as parquet
 from requests import RequestException
 
 from unroll.core.errors import UnrollError
@@ -36,14 +35,16 @@ class Document:
     label: str | None = None
 
 
-def find_corpus(name: str, corpus: CorpusConfig, data: DataConfig, cache: Path) -> Path:
-    """Return a corpus' file or folder: the path that `source` names, or the file of its address.
+def find_corpus(name: str, corpus: CorpusConfig, data: DataConfig, cache: Path) -> Path | None:
+    """Return a corpus' file or folder, the path that `source` names or the file of its address; None for ROWS.
 
     That file is looked for in data.dir and its folder corpora/, and else downloaded once into the cache.
 
     Raises:
         UnrollError: there is no such file, or it cannot be downloaded.
     """
+    if corpus.source == ROWS:
+        return None
     if "://" not in corpus.source:
         if not Path(corpus.source).exists():
             raise UnrollError(f"params.yaml: corpora.{name}.source: found {corpus.source}, which is no file or folder")
@@ -84,12 +85,6 @@ def read_documents(path: Path, corpus: CorpusConfig) -> Iterator[Document]:
         raise UnrollError(f"{path}: damaged or incomplete ({reason}); get the file again") from None
     if not seen:
         raise UnrollError(f"{path}: no texts; expected .txt files, a table, or a text a line")
-
-
-def read_own_texts(rows: Path) -> Iterator[Document]:
-    """Yield a task's own texts, of the test part too, each different one once, without labels."""
-    texts = parquet.read_table(rows, columns=["text"])["text"].to_pylist()
-    return (Document(text) for text in dict.fromkeys(texts) if text.strip())
 
 
 def _read(path: Path, corpus: CorpusConfig) -> Iterator[Document]:

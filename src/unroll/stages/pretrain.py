@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,17 @@ from unroll.core import paths
 from unroll.core.errors import run_program, warn
 from unroll.core.files import new_folder, sha256_of_array, write_json, write_manifest
 from unroll.core.params import read_config
-from unroll.core.settings import CorpusConfig, DataConfig, TaskConfig
-from unroll.data.corpora import ROWS, Document, find_corpus, read_documents, read_own_texts
+from unroll.core.settings import TaskConfig
+from unroll.data.corpora import find_corpus, read_documents
 from unroll.data.rows import load_task
 from unroll.models.language_model import PROJECTIONS
-from unroll.text.documents import TokenizedDocuments, join_vocabularies, make_document_corpus, tokenize_documents
+from unroll.text.documents import (
+    TokenizedDocuments,
+    documents_of,
+    join_vocabularies,
+    make_document_corpus,
+    tokenize_documents,
+)
 from unroll.text.encode import EncodedRows, encode_rows, read_batches
 from unroll.text.vectors import load_joined
 from unroll.tracking.live import LivePretraining
@@ -32,17 +37,21 @@ def main(task_name: str) -> None:
     """Write data/corpus/<task>/pretrained/: a folder a cell, and the task's corpus, vocabulary and vectors anew."""
     relaunch("unroll.stages.pretrain", [task_name])
     config, task = read_config(paths.PARAMS), load_task(paths.competition(task_name), paths.rows(task_name))
-    sections = config.task[task.name]
+    sections, processes = config.task[task.name], join_processes()
     name = str(sections.pretrain.corpus)
+    if processes.is_main:
+        print(f"{task.name}: reading corpus {name}", flush=True)
+    source = find_corpus(name, config.corpora[name], config.data, paths.DOWNLOAD_CACHE) if processes.is_main else None
+    source = processes.from_main(source)
     own = encode_rows(read_batches(paths.rows(task.name)), sections.text)
-    documents = tokenize_documents(
-        read_corpus(name, config.corpora[name], config.data, paths.rows(task.name)),
-        sections.text,
-        sections.pretrain.tokenizer,
-    )
+    if source is None:
+        documents = documents_of(own)
+    else:
+        texts = read_documents(source, config.corpora[name])
+        documents = tokenize_documents(texts, sections.text, sections.pretrain.tokenizer)
     known = own.build_vocabulary(sections.text.min_count, sections.text.max_size)
     vocabulary = join_vocabularies(known, documents, sections.pretrain)
-    if join_processes().is_main:
+    if processes.is_main:
         compare_words(task.name, name, own, documents)
     vectors = load_joined(vocabulary, sections.text.vectors, paths.VECTOR_CACHE) if sections.text.vectors else None
     corpus = make_document_corpus(documents, vocabulary, sections.pretrain.chunk, config.seed)
@@ -55,7 +64,7 @@ def main(task_name: str) -> None:
     ]
     listener = LivePretraining(Path.cwd(), task.name, "log_loss", run_params(sections), digest, workspace_tags())
     results = train_all(trainings, data, cache=paths.FOLD_CACHE, listener=listener)
-    is_main = join_processes().is_main
+    is_main = processes.is_main
     leave_processes()
     if not is_main:
         return
@@ -76,13 +85,6 @@ def main(task_name: str) -> None:
             run = {"corpus": name, "corpus_sha256": digest, "params": run_params(sections), **result.summary()}
             write_json(folder / "run.json", run)
         write_manifest(scratch)
-
-
-def read_corpus(name: str, corpus: CorpusConfig, data: DataConfig, rows: Path) -> Iterator[Document]:
-    """Return the documents of a corpus."""
-    if corpus.source == ROWS:
-        return read_own_texts(rows)
-    return read_documents(find_corpus(name, corpus, data, paths.DOWNLOAD_CACHE), corpus)
 
 
 def compare_words(task: str, corpus: str, own: EncodedRows, documents: TokenizedDocuments) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from unroll.core.settings import PretrainConfig, TextConfig
 from unroll.data.corpora import Document
 from unroll.text.corpus import Corpus, Ints, make_offsets
+from unroll.text.encode import EncodedRows
 from unroll.text.vocabulary import TokenIds, Tokenizer, Vocabulary, build_vocabulary, get_tokenizer
 
 BEGIN, END = "<s>", "</s>"  # before and after each document
@@ -72,6 +73,18 @@ def tokenize_documents(
     targets = np.array([np.nan if label is None else places[label] for label in labels], dtype=np.float32)
     offsets = make_offsets(np.asarray(lengths))
     return TokenizedDocuments(np.array(tokens, dtype=np.int32), offsets, list(numbers), known, targets)
+
+
+def documents_of(rows: EncodedRows) -> TokenizedDocuments:
+    """Return a task's own sequences, of the test part too, as documents without labels."""
+    lengths, count = np.diff(rows.corpus.offsets), len(rows.corpus)
+    offsets = make_offsets(lengths + 2)
+    numbers = np.zeros(offsets[-1], dtype=np.int32)  # BEGIN
+    numbers[offsets[1:] - 1] = 1  # END
+    is_token = np.ones(len(numbers), dtype=np.bool_)
+    is_token[offsets[:-1]] = is_token[offsets[1:] - 1] = False
+    numbers[is_token] = rows.corpus.tokens + 2
+    return TokenizedDocuments(numbers, offsets, [BEGIN, END, *rows.tokens], (), np.full(count, np.nan, np.float32))
 
 
 def _tokenize_all(documents: Iterable[Document], split: Tokenizer) -> Iterator[tuple[str | None, list[str]]]:
