@@ -114,3 +114,13 @@ def test_a_value_changed_by_hand_stays_while_the_profile_does(tmp_path: Path) ->
 def test_an_unknown_profile_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UnrollError, match=r"profile 'fast': no file .*fast.yaml; known profiles: best, default"):
         choose_profile(ROOT / "params.yaml", ROOT / "profiles", "fast")
+
+
+def test_a_profile_pretrains_only_the_tasks_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(PARAMS.read_text().replace("- sentiment\n- surnames", "- surnames"))
+    choose_profile(file, ROOT / "profiles", "best")
+    assert read_config(file).pretrained == ()
+    file.write_text(PARAMS.read_text())
+    choose_profile(file, ROOT / "profiles", "best")
+    assert read_config(file).pretrained == ("sentiment",)

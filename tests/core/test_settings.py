@@ -2,9 +2,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from unroll.core.errors import UnrollError
-from unroll.core.params import read_config
+from unroll.core.params import parse_config, read_config
 from unroll.core.settings import Config
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -113,3 +114,30 @@ def test_a_space_that_cannot_be_searched_is_refused(
 ) -> None:
     with pytest.raises(UnrollError, match=told):
         changed_config("defaults.tune.space", space)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("sentiment.model.layers", 2, "sentiment.pretrain: needs a model.embedding, and model.layers: 1 or"),
+        (
+            "sentiment.pretrain.corpus",
+            "novels",
+            "sentiment.pretrain.corpus: found novels, expected one of corpora:",
+        ),
+        ("sentiment.pretrain.cells", ["LSTM"], "sentiment.pretrain.cells: found LSTM, expected some of cells: GRU"),
+        ("pretrained", ["spooky"], "pretrained: found spooky, expected some of tasks: sentiment, surnames"),
+    ],
+)
+def test_what_cannot_be_pretrained_is_refused(path: str, value: object, message: str) -> None:
+    values = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    values |= {"pretrained": ["sentiment"], "cells": ["GRU"]}
+    parse_config(values)
+    *sections, key = path.split(".")
+    place = values
+    for section in sections:
+        place = place.setdefault(section, {})
+    place[key] = value
+    with pytest.raises(UnrollError) as caught:
+        parse_config(values)
+    assert message in str(caught.value)

@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from unroll.core.errors import UnrollError
 from unroll.core.settings import Config, TextConfig
 from unroll.data.corpora import Document
 from unroll.text.documents import (
@@ -69,7 +71,13 @@ def test_documents_become_pieces_of_nearly_equal_length_with_the_label_of_the_wh
     ]
     assert pieces == ["<s>ab", "cde", "fgh</s>", "<s>a</s>", "<s>bc</s>"]
     np.testing.assert_array_equal(corpus.targets[:, 0], [1, 1, 1, np.nan, 0])
-    assert sorted(np.bincount(corpus.folds)) in ([1, 4], [2, 3]), "all pieces of one document are held out"
+    assert sorted(np.bincount(corpus.folds)) == [1, 4], "of so few documents a piece is held out"
+    many = tokenize_documents([Document(" ".join("abcdefgh"))] * 30, text_of(config), None)
+    folds = make_document_corpus(many, vocabulary, 4, seed=1).folds.reshape(30, 3)
+    assert sorted(folds.sum(1)) == [0, *[3] * 29], "all pieces of a document"
+    one = tokenize_documents([Document("a b")], text_of(config), None)
+    with pytest.raises(UnrollError, match="the corpus has 4 tokens, expected more than one piece of 4"):
+        make_document_corpus(one, vocabulary, 4, seed=1)
 
 
 def test_a_tasks_own_sequences_are_documents(config: Config) -> None:

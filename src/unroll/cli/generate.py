@@ -1,5 +1,6 @@
 """`unroll generate`: texts from a language model, of a corpus or of the letters of a task's texts."""
 
+import random
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -11,7 +12,7 @@ from unroll.core import paths
 from unroll.core.errors import UnrollError
 from unroll.core.params import read_config
 from unroll.core.settings import CellName, Config
-from unroll.data.competition import CLASSES, load_competition
+from unroll.data.competition import CLASSES
 
 NO_SPACE_BEFORE, NO_SPACE_AFTER = (".", ",", "!", "?", ";", ":", "'", "n't", ")", "-rrb-", "''"), ("(", "-lrb-", "``")
 Count = Annotated[int, typer.Option(min=1, help="How many texts.")]
@@ -20,7 +21,9 @@ Count = Annotated[int, typer.Option(min=1, help="How many texts.")]
 def generate(
     name: Annotated[str, typer.Argument(help="A corpus of params.yaml that a task is pretrained on, or a task.")],
     begin: Annotated[str, typer.Argument(help="The beginning of the text.")] = "",
-    label: Annotated[str | None, typer.Option(help="Of a task of classes: the label of the texts wanted.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Of a task of classes: the label of the texts wanted; by default any.")
+    ] = None,
     cell: Annotated[CellName, typer.Option(help="Whose language model.")] = "LSTM",
     count: Count = 5,
     length: Annotated[int, typer.Option(min=1, help="The most tokens of a text.")] = 40,
@@ -47,17 +50,18 @@ def generate(
         raise UnrollError(f"{name}: expected a task or a corpus of params.yaml: {known}")
     generator = load_generator(folder)
     text = generator.bundle.text
-    first = BEGIN if label is None else label_token(label)
-    if label is not None and not (name in config.tasks and generator.knows(first)):
-        labels = load_competition(paths.competition(name)).outputs if name in config.tasks else ()
+    labels = generator.bundle.outputs if name in config.tasks else ()
+    if label is not None and label not in labels:
         expected = f"one of {', '.join(labels)}" if labels else "none, since a corpus has no labels to ask for"
         raise UnrollError(f"--label: found {label}, expected {expected}")
     start = get_tokenizer(text)(begin)
     unknown = [token for token in start if not generator.knows(token)]
     if unknown:
         print(f"unknown tokens: {', '.join(unknown)}", file=sys.stderr)
-    never = [BEGIN, *map(label_token, generator.bundle.outputs)] if name in config.tasks else [BEGIN]
+    never = [BEGIN, *map(label_token, labels)]
     for number in range(count):
+        asked = label or (random.Random(seed + number).choice(labels) if labels else None)
+        first = BEGIN if asked is None else label_token(asked)
         tokens = [*start, *generator.generate([first, *start], END, length, temperature, seed + number, never)]
         typer.echo("".join(tokens) if text.tokenizer == "characters" else join_tokens(tokens))
 
@@ -72,6 +76,9 @@ def find_pretrained(config: Config, corpus: str, cell: str) -> Path:
     if not tasks:
         raise UnrollError(f"params.yaml: pretrained: no task is trained on corpus {corpus}; README.md shows how")
     found = [paths.pretrained(task) / cell for task in tasks if (paths.pretrained(task) / cell).is_dir()]
+    cells = {each for task in tasks for each in config.task[task].pretrain.cells}
+    if cell not in cells:
+        raise UnrollError(f"--cell: found {cell}, but pretrain.cells names {', '.join(sorted(cells))}")
     if not found:
         raise UnrollError(f"{paths.pretrained(tasks[0]) / cell}: no such model; run `dvc repro pretrain@{tasks[0]}`")
     return found[0]
@@ -94,6 +101,10 @@ def train_on_task(config: Config, name: str, cell: str) -> Path:
     from unroll.training.parallel import FoldListener, train_all
     from unroll.training.pretraining import Pretraining
 
+    if not paths.rows(name).is_file():
+        raise UnrollError(f"{paths.rows(name)}: no such file; run `dvc repro prepare@{name}`")
+    if config.task[name].model.layers > 1:
+        raise UnrollError(f"{name}.model.layers: found {config.task[name].model.layers}; only one layer can generate")
     task, sections = load_task(paths.competition(name), paths.rows(name)), config.task[name]
     if task.kind not in CLASSES:
         raise UnrollError(f"{name}: targets of kind {task.kind}, expected classes, or generate from a corpus")

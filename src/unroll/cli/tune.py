@@ -38,9 +38,10 @@ def tune(
     config, competition = read_config(paths.PARAMS), load_competition(paths.competition(task))
     if task not in config.task:
         raise UnrollError(f"{paths.PARAMS}: {task}: no such section")
-    sections, folder = config.task[task], paths.corpus(task)
+    stage = "pretrain" if task in config.pretrained else "tokenize"
+    sections, folder = config.task[task], (paths.pretrained if stage == "pretrain" else paths.corpus)(task)
     if not folder.is_dir():
-        raise UnrollError(f"{folder}: no such folder; `dvc repro tokenize@{task}` makes it")
+        raise UnrollError(f"{folder}: no such folder; `dvc repro {stage}@{task}` makes it")
     data = load_training_data(folder)
     open_store(Path.cwd())
     tags = {"task": task, "cell": sections.tune.cell, "corpus_sha256": data.digest, **workspace_tags()}

@@ -136,6 +136,8 @@ def choose_profile(params: Path, profiles: Path, name: str) -> None:
         raise UnrollError(f"profile {name!r}: no file {profiles / name}.yaml; known profiles: {', '.join(known)}")
     if yaml.load(params.read_text(encoding="utf-8")).get("profile") != name:
         values = yaml.load((profiles / f"{name}.yaml").read_text(encoding="utf-8"))
+        tasks = yaml.load(params.read_text(encoding="utf-8"))["tasks"]
+        values["pretrained"] = [task for task in values.get("pretrained", []) if task in tasks]
         set_params(params, {"profile": name, **values})
 
 

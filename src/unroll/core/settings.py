@@ -92,11 +92,7 @@ class TextConfig(Section):
 
 
 class CorpusConfig(Section):
-    """Texts to learn from: a folder, an archive, a table or a file of lines, or the rows of the task itself.
-
-    `source` is a path, an address, or "rows"; `checksum` is of a download, as pooch writes it; `text` and `label` name
-    columns of a table.
-    """
+    """Texts to learn from: `source` is a path, an address, or "rows"; `checksum` is of a download, as pooch writes it."""
 
     source: Annotated[str, Field(min_length=1)]
     checksum: str | None = None
@@ -114,6 +110,7 @@ class PretrainConfig(Section):
     max_size: Positive | None
     chunk: Annotated[int, Field(ge=2)]
     passes: Positive
+    min_steps: Positive
     batch_size: Positive
     lr: Rate
     dropout: DropoutRate
@@ -143,6 +140,14 @@ class ModelConfig(Section):
             expected = "a number" if self.head == "mlp" else "null"
             raise ValueError(f"head_hidden: found {self.head_hidden}, expected {expected} with head {self.head}")
         return self
+
+    def check_language_model(self, wanted_by: str) -> None:
+        """Raise a ValueError if a language model could not be learned, or would see the word that it predicts."""
+        if self.embedding is None or (self.layers > 1 and self.bidirectional):
+            raise ValueError(
+                f"{wanted_by}: needs a model.embedding, and model.layers: 1 or bidirectional: false, since "
+                f"later layers have seen both directions; found embedding {self.embedding}, layers {self.layers}"
+            )
 
 
 class TrainConfig(Section):
@@ -221,12 +226,8 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _check_language_model(self) -> Self:
-        model = self.model
-        if self.train.language_model and (model.embedding is None or (model.layers > 1 and model.bidirectional)):
-            raise ValueError(
-                "train.language_model: needs a model.embedding, and model.layers: 1 or bidirectional: false, since "
-                f"later layers have seen both directions; found embedding {model.embedding}, layers {model.layers}"
-            )
+        if self.train.language_model:
+            self.model.check_language_model("train.language_model")
         return self
 
     @model_validator(mode="after")
@@ -284,11 +285,15 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check_pretrained(self) -> Self:
-        for name in self.pretrained:
+        for name in self.pretrained if self.task else ():
             if name not in self.tasks:
                 raise ValueError(f"pretrained: found {name}, expected some of tasks: {', '.join(self.tasks)}")
-            pretrain = self.task[name].pretrain if name in self.task else None
-            if pretrain is not None and pretrain.corpus not in self.corpora:
+            pretrain, model = self.task[name].pretrain, self.task[name].model
+            if pretrain.corpus not in self.corpora:
                 known = ", ".join(self.corpora) or "none yet"
                 raise ValueError(f"{name}.pretrain.corpus: found {pretrain.corpus}, expected one of corpora: {known}")
+            if not set(pretrain.cells) & set(self.cells):
+                expected = f"some of cells: {', '.join(self.cells)}"
+                raise ValueError(f"{name}.pretrain.cells: found {', '.join(pretrain.cells)}, expected {expected}")
+            model.check_language_model(f"{name}.pretrain")
         return self

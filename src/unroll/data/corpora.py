@@ -5,7 +5,6 @@ import re
 import sys
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from requests import RequestException
 from unroll.core.errors import UnrollError
 from unroll.core.files import check_archive
 from unroll.core.settings import CorpusConfig, DataConfig
-from unroll.data.tables import TextFile
+from unroll.data.tables import ZIP_ERRORS, TextFile
 
 ROWS = "rows"  # the source that stands for the task's own texts
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
@@ -24,7 +23,7 @@ TABLES = (".csv", ".tsv", ".jsonl")
 # The Large Movie Review Dataset (Maas et al., 2011) keeps a review a file, in train/pos/, test/neg/, train/unsup/ …
 LABELLED = re.compile(r"(?:^|/)(?:train|test)/([^/]+)/[^/]+\.txt$")
 UNLABELLED = "unsup"
-FAULTS = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, UnicodeDecodeError)
+FAULTS = (OSError, tarfile.TarError, UnicodeDecodeError, *ZIP_ERRORS)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from unroll.text.documents import (
     tokenize_documents,
 )
 from unroll.text.encode import EncodedRows, encode_rows, read_batches
-from unroll.text.vectors import load_joined
+from unroll.text.vectors import extend_vocabulary
 from unroll.tracking.live import LivePretraining
 from unroll.tracking.runs import workspace_tags
 from unroll.training.distributed import join_processes, leave_processes, relaunch
@@ -53,9 +53,12 @@ def main(task_name: str) -> None:
     vocabulary = join_vocabularies(known, documents, sections.pretrain)
     if processes.is_main:
         compare_words(task.name, name, own, documents)
-    vectors = load_joined(vocabulary, sections.text.vectors, paths.VECTOR_CACHE) if sections.text.vectors else None
+    vectors = None
+    if sections.text.vectors:
+        vocabulary, vectors = extend_vocabulary(vocabulary, own.tokens, sections.text.vectors, paths.VECTOR_CACHE)
     corpus = make_document_corpus(documents, vocabulary, sections.pretrain.chunk, config.seed)
-    digest = sha256_of_array(corpus.tokens, corpus.offsets, corpus.targets)
+    arrays = [corpus.tokens, corpus.offsets, corpus.targets, *([] if vectors is None else [vectors])]
+    digest = sha256_of_array(*arrays, np.frombuffer("\n".join(vocabulary.tokens).encode(), dtype=np.uint8))
     data = TrainingData(corpus, digest, vocabulary, vectors)
     trainings = [
         Pretraining(task.name, name, cell, sections, documents.labels, config.seed)

@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 
+from unroll.core.errors import UnrollError
 from unroll.core.settings import PretrainConfig, TextConfig
 from unroll.data.corpora import Document
 from unroll.text.corpus import Corpus, Ints, make_offsets
@@ -19,6 +20,7 @@ from unroll.text.vocabulary import TokenIds, Tokenizer, Vocabulary, build_vocabu
 BEGIN, END = "<s>", "</s>"  # before and after each document
 HELD_OUT = 0  # the fold of the documents that are not trained on
 SHARE_HELD_OUT = 0.01
+FEW = 20  # documents, of which none can be spared
 BATCH = 500  # documents that a process tokenizes at once
 
 
@@ -117,24 +119,31 @@ def join_vocabularies(task: Vocabulary, documents: TokenizedDocuments, config: P
 def make_document_corpus(documents: TokenizedDocuments, vocabulary: Vocabulary, chunk: int, seed: int) -> Corpus:
     """Cut documents into sequences of so many tokens, each one span with the label of its document.
 
-    One document in a hundred, at least one and at random, is held out, in fold 0; the others are in fold 1.
+    One document in a hundred, at least one and at random, is held out, in fold 0; the others are in fold 1. Of fewer
+    than FEW documents it is their pieces.
+
+    Raises:
+        UnrollError: there is one piece alone.
     """
     count = len(documents.targets)
-    order = np.random.default_rng(seed).permutation(count)
-    is_held_out = np.zeros(count, dtype=np.bool_)
-    is_held_out[order[: max(1, round(SHARE_HELD_OUT * count))]] = count > 1
     lengths = np.diff(documents.offsets)
     pieces = -(-lengths // chunk)  # (D,)
     owner = np.repeat(np.arange(count), pieces)  # (S,)
     number = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     # pieces of nearly equal length, so that none is a rest of a token or two
+    if len(owner) < 2:
+        raise UnrollError(f"the corpus has {len(documents.numbers)} tokens, expected more than one piece of {chunk}")
+    units = np.arange(len(owner)) if count < FEW else owner  # what is held out whole
+    size = int(units[-1]) + 1
+    is_held_out = np.zeros(size, dtype=np.bool_)
+    is_held_out[np.random.default_rng(seed).permutation(size)[: max(1, round(SHARE_HELD_OUT * size))]] = True
     starts = number * lengths[owner] // pieces[owner]
     sizes = (number + 1) * lengths[owner] // pieces[owner] - starts
     ids = vocabulary.encode(documents.tokens)
     return Corpus(
         tokens=ids[documents.numbers],
         offsets=make_offsets(sizes),
-        folds=np.where(is_held_out, HELD_OUT, 1)[owner],
+        folds=np.where(is_held_out, HELD_OUT, 1)[units],
         span_offsets=np.arange(len(owner) + 1),
         starts=np.zeros(len(owner), dtype=np.int64),
         ends=sizes,

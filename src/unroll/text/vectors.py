@@ -76,11 +76,6 @@ def join_vectors(parts: Sequence[WordVectors]) -> WordVectors:
     return joined
 
 
-def load_joined(vocabulary: Vocabulary, names: Sequence[str], cache: Path) -> WordVectors:
-    """Return the vectors of a vocabulary from several sets, joined; see load_vectors and join_vectors."""
-    return join_vectors([load_vectors(name, vocabulary, cache) for name in names])
-
-
 def extend_vocabulary(
     vocabulary: Vocabulary, tokens: Iterable[str], names: Sequence[str], cache: Path
 ) -> tuple[Vocabulary, WordVectors]:
@@ -90,7 +85,7 @@ def extend_vocabulary(
         The larger vocabulary of V words, and the joined vectors, (V, size); see load_vectors.
     """
     everything = vocabulary.extend(tokens)
-    vectors = load_joined(everything, names, cache)
+    vectors = join_vectors([load_vectors(name, everything, cache) for name in names])
     kept = np.isfinite(vectors).all(1) | (np.arange(len(everything)) < len(vocabulary))
     return everything.restrict(kept)[0], vectors[kept]
 

@@ -29,8 +29,8 @@ from unroll.tracking.runs import CHAMPION, FINISHED, OUTPUTS, PARENT, PREDICTION
 from unroll.tracking.store import store_errors, store_lock
 
 ENSEMBLE = "ensemble"
-REQUIREMENTS = ("torch", "torchtext", "numpy", "pandas", "scikit-learn", "pydantic", "ruamel.yaml", "safetensors",
-                "accelerate", "tqdm")  # fmt: skip
+REQUIREMENTS = ("torch", "torchtext", "nltk", "numpy", "pandas", "scikit-learn", "pydantic", "ruamel.yaml",
+                "safetensors", "accelerate", "tqdm")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,10 @@ def logged_epochs(run_id: str) -> set[int]:
 def score_metrics(scores: Mapping[str, float], metric: str) -> dict[str, float]:
     """Return final scores under the names that the table of runs shows: `best_<name>`, and the task's as `score`."""
     named = {name.removeprefix("best_"): value for name, value in scores.items() if name not in ("fold", "digest")}
-    return {**{f"best_{name}": value for name, value in named.items()}, "score": scores[metric]}
+    return {
+        **{f"best_{name}": value for name, value in named.items()},
+        **({"score": scores[metric]} if metric in scores else {}),
+    }
 
 
 def search_runs(wanted: str, experiment: str | None = None, *, most: int = 1000) -> list[Run]:
@@ -138,7 +141,7 @@ def find_run(experiment: str, outputs_sha256: str) -> RunInfo | None:
 def list_runs(experiment: str, most: int) -> list[RunInfo]:
     """Return the newest finished runs of an experiment that have no parent, the newest first."""
     found = search_runs(FINISHED, experiment, most=most * 10)
-    return [RunInfo.of(run) for run in found if PARENT not in run.data.tags][:most]
+    return [RunInfo.of(run) for run in found if not {PARENT, "fold"} & run.data.tags.keys()][:most]
 
 
 def look_up(name: str) -> RunInfo:

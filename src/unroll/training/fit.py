@@ -143,4 +143,7 @@ def train_epoch(
         bar.update(weight)
         if is_read:
             bar.set_postfix_str(f"loss {loss:.3f}{scored}", refresh=False)
-    return float(torch.stack(losses).cpu().double() @ torch.tensor(weights, dtype=torch.float64))
+    total = float(torch.stack(losses).cpu().double() @ torch.tensor(weights, dtype=torch.float64))
+    if not math.isfinite(total):
+        raise UnrollError(f"{title}: the loss is {total} after epoch {len(epochs) + 1}; lower the learning rate (lr)")
+    return total

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 import unroll
+from unroll.core.errors import UnrollError
 from unroll.core.files import new_folder, sha256_of_file, write_json, write_manifest
-from unroll.core.settings import TaskConfig, TrainConfig
+from unroll.core.settings import ModelConfig, TaskConfig, TrainConfig
 from unroll.data.competition import Kind
 from unroll.models.bundle import WEIGHTS, Bundle, save_bundle
 from unroll.models.language_model import PROJECTIONS, LanguageModel
@@ -62,11 +63,9 @@ class Pretraining:
 
     def key(self, data: TrainingData) -> str:
         """Return the hash of all that the result depends on."""
-        sections = self.config.model_dump(include={"text", "pretrain"})
-        shape = self.config.model.model_dump(include={"embedding", "hidden", "layers", "bidirectional", "pooling"})
-        batch_tokens, precision = self.config.train.batch_tokens, self.config.train.precision
         code = [code_digest(Path(unroll.__file__).parent), *(version(name) for name in LIBRARIES)]
-        parts = [self.corpus, self.cell, self.labels, self.seed, sections, shape, batch_tokens, precision, data.digest]
+        recipe = [self.recipe().model_dump(), self.shape().model_dump(), self.config.text.model_dump()]
+        parts = [self.cell, self.labels, self.seed, self.config.pretrain.passes, *recipe, data.digest]
         return sha256(json.dumps([*parts, *code]).encode()).hexdigest()[:24]
 
     def describe(self, summary: dict[str, Any]) -> str:
@@ -82,22 +81,32 @@ class Pretraining:
         """Return the settings of the training loop."""
         pretrain = self.config.pretrain
         changes = {
-            "batch_size": pretrain.batch_size, "lr": pretrain.lr, "encoder_lr": 1.0, "schedule": "one_cycle",
-            "warmup": 0.1, "language_model": 1.0, "word_dropout": 0.0, "rare_word_dropout": 0.0, "label_smoothing": 0.0,
-            "ema": 0.0, "patience": None,
+            "epochs": 1, "min_steps": pretrain.min_steps, "batch_size": pretrain.batch_size, "lr": pretrain.lr,
+            "batch_tokens": pretrain.batch_size * pretrain.chunk, "encoder_lr": 1.0, "optimizer": "adamw",
+            "weight_decay": 0.01, "clip_norm": 1.0, "schedule": "one_cycle", "warmup": 0.1, "language_model": 1.0,
+            "word_dropout": 0.0, "rare_word_dropout": 0.0, "label_smoothing": 0.0, "ema": 0.0, "patience": None,
         }  # fmt: skip
         return self.config.train.model_copy(update=changes)
+
+    def shape(self) -> ModelConfig:
+        """Return the model's shape: that of the task's, with a plain head for the corpus' labels."""
+        dropout = self.config.pretrain.dropout
+        changes = {"embedding_dropout": dropout, "head_dropout": dropout, "layer_dropout": 0.0}
+        return self.config.model.model_copy(update={**changes, "head": "linear", "head_hidden": None})
 
     def run(self, data: TrainingData, cache: Path, on_epoch: OnEpoch = lambda record, speed: None) -> FoldResult:
         """Train and save the result in the cache, or find it there; see cross_validation.train_fold."""
         result = FoldResult.of(self, data, cache)
         processes = join_processes()
+        if len(set(processes.gather(self.key(data)))) > 1:
+            raise UnrollError(
+                "the processes differ in settings, corpus, code or libraries; give every machine the same"
+            )
         if processes.from_main(processes.is_main and result.is_finished()):
             return result
         seed = derive_seed(self.seed, 2)
         torch.manual_seed(seed)
-        dropout = {"embedding_dropout": self.config.pretrain.dropout, "head_dropout": self.config.pretrain.dropout}
-        shape = self.config.model.model_copy(update={**dropout, "head": "linear", "head_hidden": None})
+        shape = self.shape()
         outputs = self.labels or LABEL_OF_NONE
         model = SpanClassifier(self.cell, shape, len(data.vocabulary), len(outputs))
         if data.vectors is not None:
@@ -105,9 +114,9 @@ class Pretraining:
         records, language_model = train_on_documents(self, model, data.corpus, seed, result.checkpoints, on_epoch)
         if processes.is_main:
             kind: Kind = "classes"
-            bundle = Bundle(
-                self.task, self.cell, kind, outputs, self.config.text, shape, data.vocabulary, model.cpu().eval()
-            )
+            text = self.config.text
+            text = text.model_copy(update={"tokenizer": self.config.pretrain.tokenizer or text.tokenizer})
+            bundle = Bundle(self.task, self.cell, kind, outputs, text, shape, data.vocabulary, model.cpu().eval())
             self._save(result, bundle, language_model, records, data)
         return result
 
@@ -147,7 +156,7 @@ def train_on_documents(
     parts = max(1, tokens // TOKENS_A_CHECKPOINT)
     counts = torch.from_numpy(np.bincount(corpus.tokens_of(train), minlength=model.tokens))
     state = TrainState(model, config, counts, passes * steps, seed, "log_loss", reports_all=True)
-    state.restore(processes.from_main(load_checkpoint(checkpoint)))
+    state.restore(processes.from_main(load_checkpoint(checkpoint) if processes.is_main else None))
     if processes.is_main:
         for record in state.history.epochs:
             on_epoch(record, None)
@@ -183,7 +192,7 @@ def judge(state: TrainState, corpus: Corpus, valid: Ints, has_labels: bool) -> d
             losses += [loss for _, loss in state.language_model.exact_losses(hidden, batch)]
     model.train()
     loss = float(torch.cat(losses).mean())
-    scores = {"log_loss": loss, "perplexity": math.exp(loss)}
+    scores = {"log_loss": loss, "perplexity": math.exp(min(loss, 700))}
     truth = corpus.targets[corpus.spans_of(valid), 0]
     known = np.isfinite(truth)
     if has_labels and known.any():
