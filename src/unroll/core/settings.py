@@ -92,7 +92,7 @@ class TextConfig(Section):
 
 
 class CorpusConfig(Section):
-    """Texts to learn from: `source` is a path, an address, or "rows"; `checksum` is of a download, as pooch writes it."""
+    """Texts to learn from: `source` is a path, an address or "rows"; `checksum` is of a download, as pooch has it."""
 
     source: Annotated[str, Field(min_length=1)]
     checksum: str | None = None
