@@ -34,7 +34,7 @@ def generate(
 
     For a task, a model of its texts with the label as input is trained on first use, in about a minute on the surnames.
 
-    Examples: unroll generate imdb "the film is"; unroll generate surnames --label Italian
+    Example: unroll generate surnames --label Italian
     """
     from unroll.models.generation import load_generator
     from unroll.text.documents import BEGIN, END, label_token
