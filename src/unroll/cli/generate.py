@@ -1,4 +1,4 @@
-"""`unroll generate`: texts from a language model, of a corpus or of the letters of a task's texts."""
+"""`unroll generate`: texts from a language model, of a corpus or of a task's texts."""
 
 import random
 import sys
@@ -14,9 +14,6 @@ from unroll.core.params import read_config
 from unroll.core.settings import CellName, Config
 from unroll.data.competition import CLASSES
 
-NO_SPACE_BEFORE, NO_SPACE_AFTER = (".", ",", "!", "?", ";", ":", "'", "n't", ")", "-rrb-", "''"), ("(", "-lrb-", "``")
-Count = Annotated[int, typer.Option(min=1, help="How many texts.")]
-
 
 def generate(
     name: Annotated[str, typer.Argument(help="A corpus of params.yaml that a task is pretrained on, or a task.")],
@@ -25,7 +22,7 @@ def generate(
         str | None, typer.Option(help="Of a task of classes: the label of the texts wanted; by default any.")
     ] = None,
     cell: Annotated[CellName, typer.Option(help="Whose language model.")] = "LSTM",
-    count: Count = 5,
+    count: Annotated[int, typer.Option(min=1, help="How many texts.")] = 5,
     length: Annotated[int, typer.Option(min=1, help="The most tokens of a text.")] = 40,
     temperature: Annotated[float, typer.Option(min=0.01, help="Below 1: likelier texts; above: stranger ones.")] = 0.8,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same texts.")] = 1,
@@ -36,6 +33,8 @@ def generate(
 
     Example: unroll generate surnames --label Italian
     """
+    from nltk.tokenize.treebank import TreebankWordDetokenizer
+
     from unroll.models.generation import load_generator
     from unroll.text.documents import BEGIN, END, label_token
     from unroll.text.vocabulary import get_tokenizer
@@ -58,12 +57,12 @@ def generate(
     unknown = [token for token in start if not generator.knows(token)]
     if unknown:
         print(f"unknown tokens: {', '.join(unknown)}", file=sys.stderr)
-    never = [BEGIN, *map(label_token, labels)]
+    join, never = TreebankWordDetokenizer(), [BEGIN, *map(label_token, labels)]
     for number in range(count):
         asked = label or (random.Random(seed + number).choice(labels) if labels else None)
         first = BEGIN if asked is None else label_token(asked)
         tokens = [*start, *generator.generate([first, *start], END, length, temperature, seed + number, never)]
-        typer.echo("".join(tokens) if text.tokenizer == "characters" else join_tokens(tokens))
+        typer.echo("".join(tokens) if text.tokenizer == "characters" else join.detokenize(tokens))
 
 
 def find_pretrained(config: Config, corpus: str, cell: str) -> Path:
@@ -127,12 +126,3 @@ def train_on_task(config: Config, name: str, cell: str) -> Path:
     )
     with redirect_stdout(sys.stderr):  # standard output is for the texts
         return train_all([training], data, cache=paths.FOLD_CACHE, listener=FoldListener())[0].done
-
-
-def join_tokens(tokens: list[str]) -> str:
-    """Return words and marks as a line of text."""
-    line = ""
-    for before, token in zip(["", *tokens], tokens, strict=False):
-        glued = not line or token in NO_SPACE_BEFORE or token.startswith("'") or before in NO_SPACE_AFTER
-        line += token if glued else f" {token}"
-    return line

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 CellName = Literal["RNN", "LSTM", "GRU"]
+TokenizerName = Literal["whitespace", "basic_english", "characters", "treebank"]
 SourceName = Literal["local", "kaggle"]
 Pooling = Literal["first", "last", "mean", "max"]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -73,7 +74,7 @@ class SplitConfig(Section):
 class TextConfig(Section):
     """How a text becomes tokens, and which tokens are in the vocabulary."""
 
-    tokenizer: Literal["whitespace", "basic_english", "characters", "treebank"]
+    tokenizer: TokenizerName
     lower: bool
     context: Literal["phrase", "sentence"]
     min_count: Positive
@@ -105,7 +106,7 @@ class PretrainConfig(Section):
 
     corpus: str | None
     cells: Annotated[tuple[CellName, ...], NonEmpty, Distinct]
-    tokenizer: Literal["whitespace", "basic_english", "characters", "treebank"] | None
+    tokenizer: TokenizerName | None
     min_count: Positive
     max_size: Positive | None
     chunk: Annotated[int, Field(ge=2)]

@@ -18,7 +18,7 @@ from unroll.core.settings import CorpusConfig, DataConfig
 from unroll.data.tables import ZIP_ERRORS, TextFile
 
 ROWS = "rows"  # the source that stands for the task's own texts
-ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
+ARCHIVES = (".tar.gz", ".tar", ".zip")
 TABLES = (".csv", ".tsv", ".jsonl")
 # The Large Movie Review Dataset (Maas et al., 2011) keeps a review a file, in train/pos/, test/neg/, train/unsup/ …
 LABELLED = re.compile(r"(?:^|/)(?:train|test)/([^/]+)/[^/]+\.txt$")

@@ -67,9 +67,8 @@ def main(task_name: str) -> None:
     ]
     listener = LivePretraining(Path.cwd(), task.name, "log_loss", run_params(sections), digest, workspace_tags())
     results = train_all(trainings, data, cache=paths.FOLD_CACHE, listener=listener)
-    is_main = processes.is_main
     leave_processes()
-    if not is_main:
+    if not processes.is_main:
         return
     with new_folder(paths.pretrained(task.name)) as scratch:
         own.with_vocabulary(vocabulary).save(scratch)
@@ -85,7 +84,7 @@ def main(task_name: str) -> None:
             folder.mkdir()
             for file in ("bundle.json", "weights.safetensors", PROJECTIONS, "history.json", "fold.json"):
                 shutil.copyfile(result.done / file, folder / file)
-            run = {"corpus": name, "corpus_sha256": digest, "params": run_params(sections), **result.summary()}
+            run = {"corpus": name, "corpus_sha256": digest, "params": run_params(sections)}
             write_json(folder / "run.json", run)
         write_manifest(scratch)
 

@@ -130,13 +130,13 @@ def make_document_corpus(documents: TokenizedDocuments, vocabulary: Vocabulary, 
     pieces = -(-lengths // chunk)  # (D,)
     owner = np.repeat(np.arange(count), pieces)  # (S,)
     number = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    # pieces of nearly equal length, so that none is a rest of a token or two
     if len(owner) < 2:
         raise UnrollError(f"the corpus has {len(documents.numbers)} tokens, expected more than one piece of {chunk}")
     units = np.arange(len(owner)) if count < FEW else owner  # what is held out whole
     size = int(units[-1]) + 1
     is_held_out = np.zeros(size, dtype=np.bool_)
     is_held_out[np.random.default_rng(seed).permutation(size)[: max(1, round(SHARE_HELD_OUT * size))]] = True
+    # of nearly equal length, so that none is a rest of a token or two
     starts = number * lengths[owner] // pieces[owner]
     sizes = (number + 1) * lengths[owner] // pieces[owner] - starts
     ids = vocabulary.encode(documents.tokens)

@@ -119,13 +119,13 @@ class _Projection:
 
     def _log_pretrained(self, cell: str, folder: Path) -> None:
         """Log the training of a cell on a corpus, if no finished run has its weights."""
-        record, epochs = read_json(folder / "run.json"), read_json(folder / "history.json")["epochs"]
+        record, scores = read_json(folder / "run.json"), read_json(folder / "fold.json")
         tags = {"task": self.name, "cell": cell, "fold": PRETRAINED, "corpus_sha256": record["corpus_sha256"]}
-        wanted = f"tags.{OUTPUTS} = '{record['digest']}' AND tags.fold = '{PRETRAINED}' AND {FINISHED}"
+        wanted = f"tags.{OUTPUTS} = '{scores['digest']}' AND tags.fold = '{PRETRAINED}' AND {FINISHED}"
         if not runs.search_runs(wanted, self.name, most=1):
-            name, scores = runs.name_run(self.name, cell, PRETRAINED), read_json(folder / "fold.json")
+            name, epochs = runs.name_run(self.name, cell, PRETRAINED), read_json(folder / "history.json")["epochs"]
             params, metrics = {**record["params"], "cell": cell}, runs.score_metrics(scores, "log_loss")
-            self._log_epochs(name, tags, epochs, params, metrics, record["digest"])
+            self._log_epochs(name, tags, epochs, params, metrics, scores["digest"])
             self.logged.append(f"{cell} {PRETRAINED}")
 
     def _log_epochs(

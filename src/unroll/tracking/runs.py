@@ -108,12 +108,10 @@ def logged_epochs(run_id: str) -> set[int]:
 
 
 def score_metrics(scores: Mapping[str, float], metric: str) -> dict[str, float]:
-    """Return final scores under the names that the table of runs shows: `best_<name>`, and the task's as `score`."""
+    """Return final scores as the table of runs shows them: `best_<name>`, and that of the metric, if any, as `score`."""
     named = {name.removeprefix("best_"): value for name, value in scores.items() if name not in ("fold", "digest")}
-    return {
-        **{f"best_{name}": value for name, value in named.items()},
-        **({"score": scores[metric]} if metric in scores else {}),
-    }
+    found = {f"best_{name}": value for name, value in named.items()}
+    return {**found, "score": scores[metric]} if metric in scores else found
 
 
 def search_runs(wanted: str, experiment: str | None = None, *, most: int = 1000) -> list[Run]:
