@@ -97,4 +97,6 @@ def test_a_tasks_own_sequences_are_documents(config: Config) -> None:
 def test_a_document_may_begin_with_its_label(config: Config) -> None:
     documents = tokenize_documents([Document("Rossi", "Italian")], text_of(config, "surnames"), None, label_first=True)
     tokens = [documents.tokens[number] for number in documents.numbers]
+    assert documents.labels == ()
+    assert np.isnan(documents.targets).all(), "what is read is nothing to predict"
     assert tokens == [label_token("Italian"), *get_tokenizer(text_of(config, "surnames"))("Rossi"), END]

@@ -29,12 +29,13 @@ def generate(
 ) -> None:
     """Show what a language model has learned: texts that it generates.
 
-    For a task, a model of its texts with the label as input is trained on first use, in about a minute on the surnames.
+    For a task, a model of its texts with the label as input is trained on first use, in half a minute on the sample's surnames.
 
     Example: unroll generate surnames --label Italian
     """
     from nltk.tokenize.treebank import TreebankWordDetokenizer
 
+    from unroll.data.rows import load_task
     from unroll.models.generation import load_generator
     from unroll.text.documents import BEGIN, END, label_token
     from unroll.text.vocabulary import get_tokenizer
@@ -49,7 +50,7 @@ def generate(
         raise UnrollError(f"{name}: expected a task or a corpus of params.yaml: {known}")
     generator = load_generator(folder)
     text = generator.bundle.text
-    labels = generator.bundle.outputs if name in config.tasks else ()
+    labels = load_task(paths.competition(name), paths.rows(name)).outputs if name in config.tasks else ()
     if label is not None and label not in labels:
         expected = f"one of {', '.join(labels)}" if labels else "none, since a corpus has no labels to ask for"
         raise UnrollError(f"--label: found {label}, expected {expected}")

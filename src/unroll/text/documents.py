@@ -58,7 +58,7 @@ def tokenize_documents(
         config: of the task; texts are not truncated.
         tokenizer: in place of the task's, where that expects texts that are cut already.
         label_first: whether a document begins with its label, as `label_token` writes it, so that a model can be asked
-            for texts of a label.
+            for texts of a label; it is then nothing to predict.
     """
     changes = {"max_tokens": None, **({"tokenizer": tokenizer} if tokenizer else {})}
     split = get_tokenizer(config.model_copy(update=changes))
@@ -69,7 +69,7 @@ def tokenize_documents(
         ids = [numbers.setdefault(token, len(numbers)) for token in (begin, *row, END)]
         tokens.extend(ids)
         lengths.append(len(ids))
-        labels.append(label)
+        labels.append(None if label_first else label)
     known = tuple(sorted({label for label in labels if label is not None}))
     places = {label: float(place) for place, label in enumerate(known)}
     targets = np.array([np.nan if label is None else places[label] for label in labels], dtype=np.float32)

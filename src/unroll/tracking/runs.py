@@ -108,7 +108,7 @@ def logged_epochs(run_id: str) -> set[int]:
 
 
 def score_metrics(scores: Mapping[str, float], metric: str) -> dict[str, float]:
-    """Return final scores as the table of runs shows them: `best_<name>`, and that of the metric, if any, as `score`."""
+    """Return final scores as the table of runs shows them: `best_<name>`, and the metric's, if any, as `score`."""
     named = {name.removeprefix("best_"): value for name, value in scores.items() if name not in ("fold", "digest")}
     found = {f"best_{name}": value for name, value in named.items()}
     return {**found, "score": scores[metric]} if metric in scores else found
