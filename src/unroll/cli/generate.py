@@ -29,7 +29,8 @@ def generate(
 ) -> None:
     """Show what a language model has learned: texts that it generates.
 
-    For a task, a model of its texts with the label as input is trained on first use, in half a minute on the sample's surnames.
+    For a task, a model of its texts with the label as input is trained on first use: half a minute for the sample's
+    surnames.
 
     Example: unroll generate surnames --label Italian
     """
