@@ -25,8 +25,8 @@ from unroll.text.encode import encode_rows
 from unroll.text.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parents[1]
-settings.register_profile("house", deadline=None)  # machines are shared: a slow example is no failure
-settings.load_profile("house")
+settings.register_profile("unroll", deadline=None)  # machines are shared: a slow example is no failure
+settings.load_profile("unroll")
 
 
 @pytest.fixture(autouse=True)

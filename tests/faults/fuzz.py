@@ -40,7 +40,7 @@ def texts_of(content: bytes, kind: Kind) -> list[str] | None:
 
 
 def expected_texts(content: bytes, kind: Kind) -> list[str] | None:
-    """Return what a plain reading gives, by other means than the house's, where the content can be read at all."""
+    """Return what a plain reading gives, by other means than the project's, where the content can be read at all."""
     try:
         text = content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError:

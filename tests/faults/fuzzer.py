@@ -1,4 +1,4 @@
-"""A program: atheris feeds one reader of the house bytes that it chooses by the branches they take."""
+"""A program: atheris feeds one reader of the project bytes that it chooses by the branches they take."""
 
 import shutil
 import sys

@@ -220,7 +220,7 @@ def test_no_pickle_that_a_person_could_be_handed_is_run(
     tell("a pickle in place of a model", "never run: safetensors, weights_only, allow_pickle=False")
 
 
-def test_no_module_of_the_house_reads_a_pickle() -> None:
+def test_no_module_reads_a_pickle() -> None:
     for path in SOURCE.rglob("*.py"):
         source = path.read_text(encoding="utf-8")
         assert "pickle.load" not in source, path

@@ -1,7 +1,6 @@
 """The report of small tasks: parts without anything to show are left out, and the rest is there."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from unroll.report.chapters import make_chapter, make_lessons
 from unroll.report.page import Chapter, render_page, render_summary
 from unroll.report.results import ENSEMBLE, TaskResults
 from unroll.text.vocabulary import UNKNOWN, Vocabulary
-from unroll.tracking.runs import OUTPUTS, RunInfo
 
 VOCABULARY = Vocabulary((UNKNOWN, "a", "bad", "film", "good", "not"))
 SCORES = {"accuracy": 0.5, "macro_f1": 0.5, "log_loss": 1.0, "group_accuracy": 0.5}
@@ -64,7 +62,7 @@ def make_results(
     }  # fmt: skip
     return TaskResults(
         competition, settings, 1, rows, details, {"GRU": predictions, ENSEMBLE: predictions},
-        {"GRU": {"digest": "g", "folds": [{"best_epoch": 1}]}}, bundles, [], [], [("Rows", str(count))],
+        {"GRU": {"digest": "g", "folds": [{"best_epoch": 1}]}}, bundles, [], [("Rows", str(count))],
     )  # fmt: skip
 
 
@@ -82,7 +80,7 @@ def names(chapter: Chapter) -> list[str]:
 def test_short_rows_that_are_each_a_group(tmp_path: Path, config: Config, small_model: ModelConfig) -> None:
     texts = [f"{word} film" for word in ("good", "bad", "not", "a") for _ in range(30)]
     chapter = make_chapter(make_results(tmp_path, config, small_model, "sentiment", texts))
-    assert names(chapter) == ["runs", "scores", "errors"]
+    assert names(chapter) == ["models", "scores", "errors"]
     assert [figure.name for figure in chapter.figures] == [
         "sentiment-curves", "sentiment-reliability", "sentiment-confusion-ensemble", "sentiment-kinds",
         "sentiment-confusion-GRU",
@@ -97,7 +95,7 @@ def test_a_perfect_model_of_equal_texts_has_no_errors_to_show(
 ) -> None:
     results = make_results(tmp_path, config, small_model, "sentiment", ["good film"] * 120, folds=2, correct=True)
     chapter = make_chapter(results)
-    assert names(chapter) == ["runs", "scores"]
+    assert names(chapter) == ["models", "scores"]
     assert "sentiment-folds" in [figure.name for figure in chapter.figures]
     render(chapter)
 
@@ -124,33 +122,26 @@ def test_sentences_are_drawn_with_the_phrases_inside_them(
     assert "of 7 phrases are correct" in tree.figures[0].alt
 
 
-def test_runs_and_submissions_are_listed(tmp_path: Path, config: Config, small_model: ModelConfig) -> None:
+def test_models_and_submissions_are_listed(tmp_path: Path, config: Config, small_model: ModelConfig) -> None:
     results = make_results(tmp_path, config, small_model, "sentiment", ["good film", "bad film"] * 60)
-    started, scores = datetime(2026, 1, 2, 3, 4, tzinfo=UTC), {f"best_{name}": 0.25 for name in SCORES}
-    runs = [
-        RunInfo("a" * 32, "sentiment GRU", started, {}, {OUTPUTS: "g"}, scores),
-        RunInfo("b" * 32, "sentiment LSTM", started, {}, {OUTPUTS: "other"}, scores | {"kaggle_public_score": 0.61}),
-        RunInfo("c" * 32, "no scores", started, {}, {}, {}),
-    ]
     sent = [
         Entry(submitted="2026-01-03T03:04:05", status="complete", public_score="0.62", out_of_fold="0.5", message="one",
               ensemble_sha256="e"),
         Entry(submitted="2026-01-04T03:04:05", status="pending", out_of_fold="0.5", message="two"),
     ]  # fmt: skip
-    chapter = make_chapter(replace(results, runs=runs, submissions=sent))
-    table = next(table.cells for section in chapter.sections for table in section.tables if table.name == "runs")
-    assert table.index.tolist() == ["best", "ensemble", "earlier"]
-    assert table["run"].tolist() == ["sentiment GRU (best cell)", "sentiment ensemble", "sentiment LSTM"]
-    assert table["MLflow run"].tolist() == ["aaaaaaaa", "–", "bbbbbbbb"]
-    assert table["Kaggle, public"].tolist() == ["–", "0.62", "0.6100"]
-    assert table["accuracy"].tolist() == ["0.5000", "0.5000", "0.2500"]
+    chapter = make_chapter(replace(results, submissions=sent))
+    table = next(table.cells for section in chapter.sections for table in section.tables if table.name == "models")
+    assert table.index.tolist() == ["best", "ensemble"]
+    assert table["model"].tolist() == ["sentiment GRU (best cell)", "sentiment ensemble"]
+    assert table["digest"].tolist() == ["g", "e"]
+    assert table["Kaggle, public"].tolist() == ["–", "0.62"]
+    assert table["accuracy"].tolist() == ["0.5000", "0.5000"]
     (section,) = (section for section in chapter.sections if section.name == "submissions")
     cells = section.tables[0].cells
     assert cells["message"].tolist() == ["two", "one"]
     assert cells["gap"].tolist() == ["–", "+0.1200"]
     assert "private score" not in cells
     assert ("Kaggle, public leaderboard", "0.62", "best so far: one") in chapter.cards
-    assert "sentiment LSTM" not in render_summary([chapter], [])
     render(chapter)
 
 

@@ -1,4 +1,4 @@
-"""What a module of the house imports, read from its source."""
+"""What a module of the project imports, read from its source."""
 
 import ast
 from functools import cache
@@ -29,13 +29,13 @@ def imported_names(path: Path) -> frozenset[str]:
 
 
 def direct_imports(module: str) -> set[str]:
-    """Return the modules of the house that a module imports; the package itself does not count."""
+    """Return the modules of the project that a module imports; the package itself does not count."""
     modules = all_modules()
     return set(imported_names(modules[module]) & modules.keys()) - {"unroll", module}
 
 
 def import_closure(module: str) -> set[str]:
-    """Return all modules of the house that importing a module loads, itself included."""
+    """Return all modules of the project that importing a module loads, itself included."""
     closure: set[str] = set()
     waiting = {module}
     while waiting:

@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowClient
 
 from unroll.core.errors import UnrollError
-from unroll.tracking.runs import create_run, list_runs, log_to_run, look_up, read_predictions
+from unroll.tracking.runs import create_run, log_to_run, look_up, read_predictions
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -28,15 +28,6 @@ def test_a_run_is_found_by_its_id_and_its_name() -> None:
     for name in ("mood", "0000ffff", "%", "mood L%", "a'b", 'a"b', "a'b\"c", "' OR 1=1", ids[0][:10]):
         with pytest.raises(UnrollError, match="has no finished run with that id or name"):
             look_up(name)
-
-
-def test_runs_without_a_parent_are_listed_the_newest_first() -> None:
-    ids = [make_run("one"), make_run("two")]
-    make_run("child", **{"mlflow.parentRunId": ids[0]})
-    make_run("running", "RUNNING")
-    assert [run.id for run in list_runs("mood", 5)] == ids[::-1]
-    assert [run.id for run in list_runs("mood", 1)] == ids[1:]
-    assert list_runs("elsewhere", 5) == []
 
 
 def test_metrics_and_tags_are_added_to_a_finished_run(tmp_path: Path) -> None:

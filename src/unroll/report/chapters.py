@@ -22,7 +22,6 @@ from unroll.report.page import Chapter, Section, Table
 from unroll.report.results import ENSEMBLE, TaskResults
 from unroll.report.style import Figure
 from unroll.text.vocabulary import UNKNOWN_ID, get_tokenizer
-from unroll.tracking.runs import OUTPUTS, RunInfo
 
 EXAMPLES = 10  # lines of a table of examples
 STEPS = 12  # of a lesson
@@ -33,8 +32,7 @@ TITLES = {
     "mcc": "MCC", "quadratic_kappa": "quadratic weighted kappa", "rmse": "RMSE", "mae": "MAE",
     "mcrmse": "mean column-wise RMSE", "pearson": "Pearson", "spearman": "Spearman",
 }  # fmt: skip
-RUNS = "Out-of-fold scores, slightly optimistic: the best epoch is chosen on the same rows."
-EARLIER = "Pale: earlier runs in MLflow, of other data or settings."
+MODELS = "Out-of-fold scores, slightly optimistic: the best epoch is chosen on the same rows."
 LABELS = (
     "The ensemble by label. Precision: share of predictions of this label that are correct. Recall: share of this "
     "label's rows that are predicted correctly."
@@ -63,7 +61,7 @@ def make_chapter(results: TaskResults) -> Chapter:
         low, high = score_interval(table, results.task, seed=results.seed)
         intervals[model] = f"{low:.4f}–{high:.4f}"
     sections = [
-        Section("runs", RUNS, tables=[_list_runs(results, intervals)]),
+        Section("models", MODELS, tables=[_list_models(results, intervals)]),
         Section("scores", "On held-out rows.", _draw_scores(results), [_score_outputs(results)]),
     ]
     if is_classes:
@@ -108,8 +106,8 @@ def _list_cards(results: TaskResults, intervals: Mapping[str, str]) -> list[tupl
     return cards
 
 
-def _list_runs(results: TaskResults, intervals: Mapping[str, str]) -> Table:
-    details, runs, group = results.details, results.find_runs(), results.task.group_name
+def _list_models(results: TaskResults, intervals: Mapping[str, str]) -> Table:
+    details, group = results.details, results.task.group_name
     scored = [entry for entry in results.submissions if entry.ensemble_sha256 == details["ensemble_sha256"]]
     earned = next((entry.public_score for entry in reversed(scored) if entry.public_score), None)
     metric = details["metric"]
@@ -120,7 +118,7 @@ def _list_runs(results: TaskResults, intervals: Mapping[str, str]) -> Table:
         scores, folds = own["out_of_fold"], results.models.get(model, {}).get("folds", ())
         kinds.append(ENSEMBLE if is_ensemble else "best" if is_best else "cell")
         lines.append({
-            "run": f"{results.task.name} {model}{' (best cell)' if is_best else ''}",
+            "model": f"{results.task.name} {model}{' (best cell)' if is_best else ''}",
             _title(metric): scores[metric],
             "95 % interval": intervals[model],
             **({f"by {group}": scores["group_accuracy"]} if "group_accuracy" in scores else {}),
@@ -129,26 +127,17 @@ def _list_runs(results: TaskResults, intervals: Mapping[str, str]) -> Table:
             "Kaggle, public": earned if is_ensemble else None,
             "ensemble weight": details["ensemble_weights"].get(model),
             "best epoch": ", ".join(str(fold["best_epoch"]) for fold in folds),
-            **_origin(runs.get(model)),
+            "digest": results.digests[model][:8],
         })  # fmt: skip
-    present = {run.tags[OUTPUTS] for run in runs.values()}
-    for run in results.runs:
-        if run.tags.get(OUTPUTS) not in present and f"best_{metric}" in run.metrics:
-            scores = {_title(name): run.metrics.get(f"best_{name}") for name in (metric, *others)}
-            kinds.append("earlier")
-            lines.append(
-                {"run": run.name, "Kaggle, public": run.metrics.get("kaggle_public_score")} | scores | _origin(run)
-            )
-    caption = f"Intervals are by a bootstrap over each {group}; “by {group}” is the mean of their accuracies. {EARLIER}"
-    return Table("runs", caption, _to_texts(pd.DataFrame(lines, index=kinds)), sortable=True, in_summary=True)
+    caption = (
+        f"Intervals are by a bootstrap over each {group}; “by {group}” is the mean of their accuracies. The digest is "
+        "the beginning of the tag outputs_sha256 of the model's run in MLflow."
+    )
+    return Table("models", caption, _to_texts(pd.DataFrame(lines, index=kinds)), in_summary=True)
 
 
 def _title(metric: str) -> str:
     return TITLES.get(metric, metric.replace("_", " "))
-
-
-def _origin(run: RunInfo | None) -> dict[str, str]:
-    return {"started (UTC)": f"{run.started:%Y-%m-%d %H:%M}", "MLflow run": run.id[:8]} if run else {}
 
 
 def _to_texts(table: pd.DataFrame, number: str = "{:.4f}") -> pd.DataFrame:

@@ -24,14 +24,12 @@ THEMES = f"""<style>
 class Table:
     """A table of texts with a caption.
 
-    A label of the cells' index that is a string is the CSS class of its row. A sortable table can be filtered too; one
-    in the summary leaves out the rows of class "earlier" there.
+    A label of the cells' index that is a string is the CSS class of its row.
     """
 
     name: str
     caption: str
     cells: pd.DataFrame
-    sortable: bool = False
     in_summary: bool = False
 
     @property
@@ -72,8 +70,7 @@ class Chapter:
 
 def render_page(chapters: Sequence[Chapter], facts: Sequence[tuple[str, str]]) -> str:
     """Return the page; the facts are what it was made from."""
-    style, script = _read("page.css"), _read("page.js")
-    return _render("page.html", autoescape=True, chapters=chapters, facts=facts, style=style, script=script)
+    return _render("page.html", autoescape=True, chapters=chapters, facts=facts, style=_read("page.css"))
 
 
 def render_summary(chapters: Sequence[Chapter], facts: Sequence[tuple[str, str]]) -> str:

@@ -10,7 +10,6 @@ import pandas as pd
 from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.kaggle.ledger import Entry
-from unroll.tracking.runs import OUTPUTS, RunInfo
 
 ENSEMBLE = "ensemble"
 
@@ -27,7 +26,6 @@ class TaskResults:
     predictions: Mapping[str, pd.DataFrame]  # out of fold, of each cell and of the ensemble
     models: Mapping[str, Mapping[str, Any]]  # digest and folds of each cell, as the train stage writes them
     bundles: Mapping[str, Mapping[int, Path]]  # folder of each cell's bundle of each fold
-    runs: Sequence[RunInfo]  # finished runs in MLflow, the newest first
     submissions: Sequence[Entry]  # to Kaggle, the oldest first
     facts: Sequence[tuple[str, str]]  # on the data and the submission file, a name and a value each
 
@@ -41,9 +39,8 @@ class TaskResults:
         """Return whether a token is a letter."""
         return self.config.text.tokenizer == "characters"
 
-    def find_runs(self) -> dict[str, RunInfo]:
-        """Return the newest run of each cell and of the ensemble; those that MLflow has none of are left out."""
-        digests = {cell: model["digest"] for cell, model in self.models.items()}
-        newest = {run.tags.get(OUTPUTS): run for run in reversed(self.runs)}
-        digests[ENSEMBLE] = self.details["ensemble_sha256"]
-        return {model: newest[digest] for model, digest in digests.items() if digest in newest}
+    @property
+    def digests(self) -> dict[str, str]:
+        """Return the sha256 that names the outputs of each cell and of the ensemble."""
+        digests = {cell: str(model["digest"]) for cell, model in self.models.items()}
+        return {**digests, ENSEMBLE: str(self.details["ensemble_sha256"])}

@@ -1,4 +1,7 @@
-"""Stage report: figures, an HTML page and a summary in Markdown; the figures are attached to their runs too."""
+"""Stage report: figures, an HTML page and a summary in Markdown; the figures are attached to their runs too.
+
+What it writes depends on the files that DVC knows alone, so that it is the same in every clone.
+"""
 
 from pathlib import Path
 
@@ -17,40 +20,30 @@ from unroll.kaggle import ledger
 from unroll.report.chapters import make_chapter, make_lessons
 from unroll.report.page import render_page, render_summary
 from unroll.report.results import ENSEMBLE, TaskResults
-from unroll.tracking.runs import RunInfo, attach_figures, list_runs, workspace_tags
+from unroll.tracking.runs import attach_figures, find_run
 from unroll.tracking.store import open_store
-
-MOST_RUNS = 100
 
 
 def main() -> None:
     """Write reports/index.html, reports/summary.md and reports/figures/."""
     config = read_config(paths.PARAMS)
-    try:
-        open_store(Path.cwd())
-        runs = {name: list_runs(name, MOST_RUNS) for name in config.tasks}
-    except UnrollError as error:
-        warn(f"{error}; the report lists no runs, `dvc repro --force report` does it later")
-        runs = {}
-    tasks = [read_results(config, name, runs.get(name, [])) for name in config.tasks]
+    tasks = [read_results(config, name) for name in config.tasks]
     chapters = [make_chapter(results) for results in tasks]
     with new_folder(paths.FIGURES) as scratch:
         for figure in (figure for chapter in chapters for figure in chapter.figures):
             (scratch / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
     try:
+        open_store(Path.cwd())
         for results in tasks:
-            for model, run in results.find_runs().items():
+            for model, digest in results.digests.items():
                 names = [f"{results.task.name}-{shown}.svg" for shown in ("curves", f"confusion-{model}")]
                 files = [paths.FIGURES / name for name in names]  # classes alone have confusions
-                attach_figures(run.id, [file for file in files if file.is_file()])
+                if run := find_run(results.task.name, digest):
+                    attach_figures(run.id, [file for file in files if file.is_file()])
     except UnrollError as error:
         warn(f"{error}; figures are not attached to their runs, `unroll track` does it later")
     chapters.append(make_lessons(read_json(paths.HELLO)["said"]))
-    tags = workspace_tags()
-    facts = [
-        ("Code", tags["git_commit"][:12] + (", with changes" if tags["git_dirty"] == "yes" else "")),
-        ("Settings", f"params.yaml {sha256_of_file(paths.PARAMS)[:12]}, profile {config.profile}, seed {config.seed}"),
-    ]
+    facts = [("Settings", f"profile {config.profile}, seed {config.seed}")]
     contents = {paths.REPORT: render_page(chapters, facts), paths.SUMMARY: render_summary(chapters, facts)}
     for path, content in contents.items():
         with new_file(path) as scratch:
@@ -58,7 +51,7 @@ def main() -> None:
     print(f"report: {paths.REPORT}")
 
 
-def read_results(config: Config, name: str, runs: list[RunInfo]) -> TaskResults:
+def read_results(config: Config, name: str) -> TaskResults:
     """Read everything that the report shows of one task."""
     task, split = load_task(paths.competition(name), paths.rows(name)), config.task[name].split
     rows = pd.read_parquet(paths.rows(name))
@@ -80,7 +73,6 @@ def read_results(config: Config, name: str, runs: list[RunInfo]) -> TaskResults:
         predictions=predictions,
         models={cell: read_json(folder / "run.json") for cell, folder in folders.items()},
         bundles={cell: {fold: folder / f"fold-{fold}" for fold in split.run_folds} for cell, folder in folders.items()},
-        runs=runs,
         submissions=[entry for entry in ledger.read_ledger(paths.LEDGER) if entry.task == name],
         facts=[
             ("Data", f"{read_json(source)['origin']}; sha256 of its source.json {sha256_of_file(source)[:12]}"),

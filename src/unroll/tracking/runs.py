@@ -136,12 +136,6 @@ def find_run(experiment: str, outputs_sha256: str) -> RunInfo | None:
     return next(map(RunInfo.of, search_runs(wanted, experiment, most=1)), None)
 
 
-def list_runs(experiment: str, most: int) -> list[RunInfo]:
-    """Return the newest finished runs of an experiment that have no parent, the newest first."""
-    found = search_runs(FINISHED, experiment, most=most * 10)
-    return [RunInfo.of(run) for run in found if not {PARENT, "fold"} & run.data.tags.keys()][:most]
-
-
 def look_up(name: str) -> RunInfo:
     """Return the run with an id, or the newest finished one with a name; UnrollError if there is none."""
     quoted = f'"{name}"' if '"' not in name else f"'{name}'"

@@ -1,6 +1,6 @@
 """Python imports this first, where a test puts its folder on the path: it kills the program at one of its renames.
 
-Every file and folder of the house takes its final name by os.replace. KILL_AT=3- kills just before the third one,
+Every file and folder of the project takes its final name by os.replace. KILL_AT=3- kills just before the third one,
 KILL_AT=3+ just after it; RENAMES names a file that gets a line for each.
 """
 
