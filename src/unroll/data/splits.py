@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import StratifiedGroupKFold
 
 from unroll.core.errors import UnrollError
 
@@ -27,6 +26,8 @@ def assign_folds(
     Raises:
         UnrollError: there are fewer groups than folds.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, and most programs split nothing
+
     found = len(np.unique(groups))
     if found < folds:
         raise UnrollError(f"{key}: {folds} parts need at least as many groups, found {found}; set it in params.yaml")

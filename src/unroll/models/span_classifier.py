@@ -39,9 +39,12 @@ class SpanClassifier(nn.Module):
         super().__init__()
         self.tokens, self.outputs, self.kind = tokens, outputs, kind
         self.pooling = config.pooling
-        self.embedding = nn.Embedding(tokens, config.embedding) if config.embedding else None
-        if self.embedding is not None:
-            nn.init.normal_(self.embedding.weight, std=0.1)
+        self.embedding = None
+        if config.embedding:
+            weight = torch.empty(tokens, config.embedding)
+            if not weight.is_meta:  # where nothing is drawn, but torch's compiler would be loaded, which takes a second
+                nn.init.normal_(weight, std=0.1)
+            self.embedding = nn.Embedding(tokens, config.embedding, _weight=weight)
         self.recurrent = CELLS[cell](
             config.embedding or tokens,
             config.hidden,

@@ -118,7 +118,7 @@ def set_vectors(model: SpanClassifier, vectors: npt.NDArray[np.float32], key: st
         raise UnrollError(f"params.yaml: {key}: found {size}, but the vectors have {vectors.shape[1]} numbers a word")
     rows = torch.from_numpy(np.isfinite(vectors).all(1))
     with torch.no_grad():
-        model.embedding.weight[rows] = torch.from_numpy(vectors)[rows]
+        model.embedding.weight[rows] = torch.tensor(vectors)[rows]  # a copy: a worker of joblib gets a read-only array
 
 
 def set_pretrained(model: SpanClassifier, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
