@@ -57,6 +57,19 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def new_output(path: Path) -> Iterator[Path]:
+    """Yield a scratch folder, and rename it to `path` with a manifest.json of its files unless the block raises.
+
+    Raises:
+        UnrollError: see check_written.
+    """
+    check_written(path)
+    with new_folder(path) as scratch:
+        yield scratch
+        write_manifest(scratch)
+
+
+@contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a scratch path beside `path`, and rename it to `path` unless the block raises.
 
@@ -155,6 +168,23 @@ def check_manifest(folder: Path, fix: str) -> None:
         damaged = [MANIFEST]
     if damaged:
         raise UnrollError(f"{folder / damaged[0]}: missing or damaged, see {MANIFEST}; {fix}")
+
+
+def check_written(*folders: Path) -> None:
+    """Check that folders to be replaced have no files but those that their manifest.json lists.
+
+    Raises:
+        UnrollError: one has.
+    """
+    for folder in folders:
+        listed = read_json(folder / MANIFEST)["files"] if (folder / MANIFEST).is_file() else []
+        written = {MANIFEST, *(file["name"] for file in listed)}
+        for file in sorted(folder.rglob("*")):
+            if file.is_file() and str(file.relative_to(folder)) not in written:
+                raise UnrollError(
+                    f"{file}: not written by unroll, which replaces the whole of {folder}; move the file elsewhere or "
+                    "delete it"
+                )
 
 
 def check_archive(archive: zipfile.ZipFile, path: Path | str) -> None:

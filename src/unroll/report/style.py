@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 # Okabe and Ito's palette, which is safe for colour-blind readers; the grey has contrast on white and on black.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 INK = "#767676"
+CREATOR = "unroll: report"
 WIDTH = 5.2  # inches: on a phone's screen text of eleven points stays readable
 STYLE: Any = {
     "font.family": "sans-serif",
@@ -53,5 +55,10 @@ def new_figure(height: float, width: float = WIDTH) -> Iterator[MatplotlibFigure
 def to_svg(figure: MatplotlibFigure) -> str:
     """Return the figure as SVG, the same for the same figure."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": CREATOR})
     return stream.getvalue()
+
+
+def is_of_report(path: Path) -> bool:
+    """Return whether an SVG file is one that `to_svg` made."""
+    return f"<dc:title>{CREATOR}</dc:title>" in path.read_text(encoding="utf-8", errors="replace")

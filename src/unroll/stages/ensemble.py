@@ -7,7 +7,7 @@ import pandas as pd
 
 from unroll.core import paths
 from unroll.core.errors import UnrollError, run_program
-from unroll.core.files import new_folder
+from unroll.core.files import new_output
 from unroll.core.params import read_config
 from unroll.data.rows import load_task, predictions_of, predictions_table, truth_of
 from unroll.evaluation.decisions import fit_decision
@@ -37,7 +37,7 @@ def main(task_name: str) -> None:
     )
     decision = fit_decision(task, nested, truth)
     ensembled = {"out_of_fold": nested, "test": ensemble.apply(stacked["test"], lengths["test"])}
-    with new_folder(paths.ensemble(task.name)) as scratch:
+    with new_output(paths.ensemble(task.name)) as scratch:
         is_nested = len(np.unique(folds)) > 1
         save_ensemble(scratch / "weights.json", config.cells, ensemble, decision, nested=is_nested)
         for part, predictions in ensembled.items():

@@ -8,7 +8,7 @@ import numpy as np
 
 from unroll.core import paths
 from unroll.core.errors import run_program, warn
-from unroll.core.files import new_folder, sha256_of_array, write_json, write_manifest
+from unroll.core.files import check_written, new_output, sha256_of_array, write_json
 from unroll.core.params import read_config
 from unroll.core.settings import TaskConfig
 from unroll.data.corpora import find_corpus, read_documents
@@ -37,6 +37,7 @@ def main(task_name: str) -> None:
     """Write data/corpus/<task>/pretrained/: a folder a cell, and the task's corpus, vocabulary and vectors anew."""
     relaunch("unroll.stages.pretrain", [task_name])
     config, task = read_config(paths.PARAMS), load_task(paths.competition(task_name), paths.rows(task_name))
+    check_written(paths.pretrained(task.name))
     sections, processes = config.task[task.name], join_processes()
     name = str(sections.pretrain.corpus)
     if processes.is_main:
@@ -70,7 +71,7 @@ def main(task_name: str) -> None:
     leave_processes()
     if not processes.is_main:
         return
-    with new_folder(paths.pretrained(task.name)) as scratch:
+    with new_output(paths.pretrained(task.name)) as scratch:
         own.with_vocabulary(vocabulary).save(scratch)
         write_json(scratch / "vocabulary.json", vocabulary.tokens)
         seen = documents.counts()
@@ -86,7 +87,6 @@ def main(task_name: str) -> None:
                 shutil.copyfile(result.done / file, folder / file)
             run = {"corpus": name, "corpus_sha256": digest, "params": run_params(sections)}
             write_json(folder / "run.json", run)
-        write_manifest(scratch)
 
 
 def compare_words(task: str, corpus: str, own: EncodedRows, documents: TokenizedDocuments) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from unroll.core import paths
 from unroll.core.errors import UnrollError, run_program, warn
-from unroll.core.files import new_file, new_folder, read_json, sha256_of_file
+from unroll.core.files import new_file, read_json, sha256_of_file
 from unroll.core.params import read_config
 from unroll.core.settings import Config
 from unroll.data.competition import CLASSES
@@ -20,6 +20,7 @@ from unroll.kaggle import ledger
 from unroll.report.chapters import make_chapter, make_lessons
 from unroll.report.page import render_page, render_summary
 from unroll.report.results import ENSEMBLE, TaskResults
+from unroll.report.style import is_of_report
 from unroll.tracking.runs import attach_figures, find_run
 from unroll.tracking.store import open_store
 
@@ -29,9 +30,17 @@ def main() -> None:
     config = read_config(paths.PARAMS)
     tasks = [read_results(config, name) for name in config.tasks]
     chapters = [make_chapter(results) for results in tasks]
-    with new_folder(paths.FIGURES) as scratch:
-        for figure in (figure for chapter in chapters for figure in chapter.figures):
-            (scratch / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
+    lessons = make_lessons(read_json(paths.HELLO)["said"])
+    facts = [("Settings", f"profile {config.profile}, seed {config.seed}")]
+    contents = {paths.FIGURES / f"{figure.name}.svg": figure.svg for chapter in chapters for figure in chapter.figures}
+    for figure in set(paths.FIGURES.glob("*.svg")) - contents.keys():
+        if is_of_report(figure):  # an earlier one; a person's own figures stay
+            figure.unlink()
+    contents[paths.REPORT] = render_page([*chapters, lessons], facts)
+    contents[paths.SUMMARY] = render_summary([*chapters, lessons], facts)
+    for path, content in contents.items():
+        with new_file(path) as scratch:
+            scratch.write_text(content, encoding="utf-8")
     try:
         open_store(Path.cwd())
         for results in tasks:
@@ -42,12 +51,6 @@ def main() -> None:
                     attach_figures(run.id, [file for file in files if file.is_file()])
     except UnrollError as error:
         warn(f"{error}; figures are not attached to their runs, `unroll track` does it later")
-    chapters.append(make_lessons(read_json(paths.HELLO)["said"]))
-    facts = [("Settings", f"profile {config.profile}, seed {config.seed}")]
-    contents = {paths.REPORT: render_page(chapters, facts), paths.SUMMARY: render_summary(chapters, facts)}
-    for path, content in contents.items():
-        with new_file(path) as scratch:
-            scratch.write_text(content, encoding="utf-8")
     print(f"report: {paths.REPORT}")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from unroll.core import paths
 from unroll.core.errors import run_program
-from unroll.core.files import new_folder, write_json, write_manifest
+from unroll.core.files import new_output, write_json
 from unroll.core.params import read_config
 from unroll.data.rows import load_task
 from unroll.text.corpus import TEST_FOLD
@@ -21,7 +21,7 @@ def main(task_name: str) -> None:
     text = config.task[task.name].text
     encoded = encode_rows(read_batches(paths.rows(task.name)), text)
     vocabulary = encoded.build_vocabulary(text.min_count, text.max_size)
-    with new_folder(paths.corpus(task.name)) as scratch:
+    with new_output(paths.corpus(task.name)) as scratch:
         if text.vectors:
             vocabulary, vectors = extend_vocabulary(vocabulary, encoded.tokens, text.vectors, paths.VECTOR_CACHE)
             np.save(scratch / "vectors.npy", vectors)
@@ -30,7 +30,6 @@ def main(task_name: str) -> None:
         corpus = encoded.with_vocabulary(vocabulary)
         corpus.save(scratch)
         write_json(scratch / "vocabulary.json", vocabulary.tokens)
-        write_manifest(scratch)
 
     if text.max_tokens is not None:
         lengths = np.diff(corpus.offsets)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from unroll.core import paths
 from unroll.core.errors import UnrollError, run_program
-from unroll.core.files import new_folder, sha256_of, write_json
+from unroll.core.files import check_written, new_output, sha256_of, write_json
 from unroll.core.params import read_config
 from unroll.data.rows import load_task, predictions_of
 from unroll.evaluation.metrics import score
@@ -35,6 +35,7 @@ def main(task_name: str, *names: str) -> None:
     for name in names:
         if name not in CELLS:
             raise UnrollError(f"cell: found {name!r}, expected {', '.join(CELLS)}")
+    check_written(*(paths.model(task.name, cell) for cell in CELLS))
     cells, sections = names or config.cells, config.task[task.name]
     is_pretrained = task.name in config.pretrained
     data = load_training_data(paths.pretrained(task.name) if is_pretrained else paths.corpus(task.name))
@@ -52,6 +53,8 @@ def main(task_name: str, *names: str) -> None:
     leave_processes()
     if not is_main:
         return
+    for cell in () if names else set(CELLS) - set(cells):
+        shutil.rmtree(paths.model(task.name, cell), ignore_errors=True)
     for cell in cells:
         run = write_cell(paths.model(task.name, cell), _of_cell(pairs, cell), data)
         scores = ", ".join(f"{name} {value:.4f}" for name, value in run["scores"].items())
@@ -70,7 +73,7 @@ def write_cell(folder: Path, trained: Sequence[tuple[Training, FoldResult]], dat
     task, folds = training.task, [result.summary() for result in results]
     out_of_fold = collect_folds(results, "valid", task)
     truth = pd.DataFrame(data.corpus.targets, index=data.corpus.row_ids).loc[out_of_fold["row_id"]]
-    with new_folder(folder) as scratch:
+    with new_output(folder) as scratch:
         for each, result in trained:
             target = scratch / f"{'fold' if each.refit is None else 'refit'}-{each.fold}"
             target.mkdir()

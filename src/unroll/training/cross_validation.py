@@ -15,7 +15,7 @@ import torch
 
 import unroll
 from unroll.core.errors import UnrollError
-from unroll.core.files import new_folder, sha256_of_file, write_json, write_manifest
+from unroll.core.files import new_output, sha256_of_file, write_json
 from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.data.rows import predictions_table
@@ -126,7 +126,7 @@ def save_fold(
 ) -> None:  # fmt: skip
     """Write the finished fold and delete its checkpoints."""
     task, config, corpus = training.task, training.config, fold.corpus
-    with new_folder(result.done) as scratch:
+    with new_output(result.done) as scratch:
         names = (task.name, training.cell, task.kind, task.outputs)
         save_bundle(scratch, Bundle(*names, config.text, config.model, fold.vocabulary, model.eval()))
         epochs = [record.flat() for record in history.epochs]
@@ -140,7 +140,6 @@ def save_fold(
         for name, sequences in (("valid", fold.valid), ("test", fold.test)):
             row_ids = corpus.row_ids[corpus.spans_of(sequences)]
             np.savez(scratch / f"{name}.npz", row_ids=row_ids, predictions=predictions[name])
-        write_manifest(scratch)
     result.clear_checkpoints()
 
 

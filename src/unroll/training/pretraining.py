@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import unroll
 from unroll.core.errors import UnrollError
-from unroll.core.files import new_folder, sha256_of_file, write_json, write_manifest
+from unroll.core.files import new_output, sha256_of_file, write_json
 from unroll.core.settings import ModelConfig, TaskConfig, TrainConfig
 from unroll.data.competition import Kind
 from unroll.models.bundle import WEIGHTS, Bundle, save_bundle
@@ -126,14 +126,13 @@ class Pretraining:
     ) -> None:  # fmt: skip
         """Write the finished training and delete its checkpoints."""
         last, perplexity = len(records), unigram_perplexity(data.corpus, len(data.vocabulary))
-        with new_folder(result.done) as scratch:
+        with new_output(result.done) as scratch:
             save_bundle(scratch, bundle)
             save_file(language_model.cpu().state_dict(), scratch / PROJECTIONS)
             epochs = [record.flat() for record in records]
             write_json(scratch / "history.json", {"best_epoch": last, "planned": last, "epochs": epochs})
             summary = {"fold": self.fold, "digest": sha256_of_file(scratch / WEIGHTS), "best_epoch": last}
             write_json(scratch / "fold.json", {**summary, **records[-1].scores, "unigram_perplexity": perplexity})
-            write_manifest(scratch)
         result.clear_checkpoints()
 
 
