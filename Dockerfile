@@ -1,7 +1,7 @@
 # The pipeline and its dependencies, run by a user that is not root.
 FROM python:3.13.7-slim-bookworm
 
-# git, for the commit of the code in a run's tags; npm, for the word vectors of profiles/best.yaml. Debian keeps only the newest
+# npm, for the word vectors of profiles/best.yaml; git and make, for work inside the container. Debian keeps only the newest
 # version of a package, so none is pinned.
 # hadolint ignore=DL3008
 RUN apt-get update \

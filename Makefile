@@ -61,7 +61,7 @@ test-grow: $(READY)  ## sweeps on a Ray cluster and S3 storage; installs require
 	pip install --quiet --requirement requirements-grow.txt
 	pytest -q tests/tuning tests/test_remote.py
 
-bench: $(READY)  ## speed beside what is commonly written, on DATA; writes reports/benchmarks/
+bench: $(READY)  ## speed compared with common implementations, on DATA; writes reports/benchmarks/
 	python -m benchmarks --data "$(DATA)"
 
 format: $(READY)  ## format the code
@@ -73,5 +73,6 @@ ui: $(READY)  ## the MLflow UI; PORT=5000
 
 clean:  ## remove what the pipeline made, DVC's cache and MLflow's runs; history.csv stays
 	rm -rf .cache .dvc/cache .dvc/tmp data/raw data/settings data/rows data/corpus data/ensemble models mlruns mlartifacts mlflow.db* \
-	  reports/figures reports/plots reports/submissions/*.json reports/index.html reports/hello.json
+	  reports/figures reports/plots reports/details reports/submissions/*.json reports/index.html reports/summary.md \
+	  reports/hello.json
 	find reports/submissions -name '*.csv' ! -name history.csv -delete 2>/dev/null || true

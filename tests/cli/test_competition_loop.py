@@ -205,7 +205,7 @@ def test_a_submission_that_the_ledger_lost_is_found_again(competitor: Competitor
     (competitor.project.folder / LEDGER).unlink()
     done = competitor.submit()
     assert done.returncode == 0
-    assert "already at Kaggle as submission 1000; not uploaded again" in done.stdout
+    assert "already submitted to Kaggle (submission 1000); not uploaded again" in done.stdout
     assert competitor.service.asked.count("CreateSubmission") == 1
     assert competitor.ledger[0]["public_score"] == "0.65123"
 

@@ -9,7 +9,7 @@ import yaml
 from tests.support.command import unroll
 from tests.support.kaggle_service import SLUG, Service, serve, sign_in, zip_folder
 from tests.support.project import ROOT
-from unroll.core.params import read_config
+from unroll.core.params import read_config, set_params
 from unroll.stages import download, prepare
 
 
@@ -24,6 +24,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_files_are_downloaded_looked_at_and_used(project: Path) -> None:
+    set_params(project / "params.yaml", {"pretrained": ["sentiment"]})  # as the best profile has it
     with serve(Service(zip_folder(ROOT / "data/sample" / SLUG))):
         done = unroll(project, "new", SLUG, "--source", "kaggle", "--name", "movies", "--only", "--metric", "accuracy")
     assert done.returncode == 0, done.stderr

@@ -68,7 +68,7 @@ def test_numbers_with_a_joined_table_and_groups(tmp_path: Path) -> None:
     rows = [f"s{n},p{n % 3},{text},{n / 7:.3f},{n / 9:.3f}" for n, text in enumerate(TEXTS)]
     write(tmp_path, "summaries_train.csv", "student_id,prompt_id,text,content,wording", rows)
     write(tmp_path, "prompts_train.csv", "prompt_id,title,body", [f"p{n},On it,a b c d e f g" for n in range(3)])
-    with pytest.raises(UnrollError, match=r"nothing says which columns of summaries_train.csv are predicted"):
+    with pytest.raises(UnrollError, match=r"cannot tell which columns of summaries_train.csv to predict"):
         propose(tmp_path, {})
     found = propose(tmp_path, {"target": ["content", "wording"]})
     assert found.keys["join"] == {"file": "prompts_train.csv", "on": "prompt_id", "columns": ["title"]}

@@ -149,7 +149,7 @@ def test_track_says_what_it_logged(projected: TaskOutputs) -> None:  # noqa: F81
     assert unroll(folder, "track", "sentiment").stdout == "sentiment: nothing is missing in MLflow\n"
     done = unroll(folder, "track")
     assert done.returncode == 1
-    assert "error: surnames: its outputs are not complete; `dvc repro` or `dvc pull` brings them" in done.stderr
+    assert "error: surnames: its outputs are incomplete; run `dvc repro` or `dvc pull`" in done.stderr
 
 
 @pytest.mark.slow

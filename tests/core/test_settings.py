@@ -97,7 +97,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ({"text.min_count": {"choices": [1, 2]}}, r"tune.space.text.min_count: no such setting"),
         (
             {"train.lr": {"low": 0.1, "high": 0.01, "log": True}},
-            r"lr: found \(0.1, 0.01\), expected choices, or numbers low < high",
+            r"lr: found low 0.1 and high 0.01, expected either choices, or low < high",
         ),
         ({"train.lr": {"low": 0.0, "high": 0.01, "log": False}}, r"tune.space.train.lr: found 0.0; Input should be gr"),
         ({"model.hidden": {"choices": [64, "many"]}}, r"tune.space.model.hidden: found 'many'; Input should be a val"),

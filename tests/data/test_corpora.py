@@ -89,7 +89,7 @@ def test_a_damaged_corpus_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UnrollError, match=r"latin\.txt: "):
         read(tmp_path / "latin.txt")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UnrollError, match="empty: no texts; expected"):
+    with pytest.raises(UnrollError, match="empty: found no texts; expected"):
         read(tmp_path / "empty")
 
 

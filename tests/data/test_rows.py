@@ -169,7 +169,7 @@ def zip_of_another(folder: Path) -> None:
         (put("test.tsv", "PhraseId\tPhrase\n4\tx\n"), r"test.tsv: line 1: expected a column SentenceId"),
         (put("train.tsv", TRAIN_TSV + "9\t4\tx\t7\n"), r"train.tsv: line 5: Sentiment: found '7', expected one of 0"),
         (put("train.tsv", TRAIN_TSV + "9\t4\tx\t\n"), r"train.tsv: line 5: Sentiment: found '', expected one of 0"),
-        (put("train.tsv", TRAIN_TSV + "2\t4\tx\t1\n"), r"train.tsv: line 5: PhraseId: found '2', expected a value"),
+        (put("train.tsv", TRAIN_TSV + "2\t4\tx\t1\n"), r"train.tsv: line 5: PhraseId: found '2', expected a unique value"),
         (put("train.tsv", TRAIN_TSV + "9\t4\tx\n"), r"train.tsv: line 5: expected 4 fields, .* found 3"),
         (put("train.tsv", TRAIN_TSV + "9\t4\tx\t1\t1\n"), r"train.tsv: line 5: expected 4 fields, .* found 5"),
         (put("train.tsv", TRAIN_TSV.encode() + b"9\t4\t\xe9\t1\n"), r"train.tsv: line 5: byte 0xe9 is not UTF-8"),
@@ -226,7 +226,7 @@ def test_numbers_of_a_joined_table_without_ids_or_a_test_file(tmp_path: Path) ->
     ):
         read_rows(task, tmp_path, folds=2, test_share=0.0, seed=1)
     (tmp_path / "prompts.csv").write_text(PROMPTS + "p1,again\n")
-    with pytest.raises(UnrollError, match=r"prompts.csv: line 5: prompt: found 'p1', expected a value that no earlier"):
+    with pytest.raises(UnrollError, match=r"prompts.csv: line 5: prompt: found 'p1', expected a unique value"):
         read_rows(task, tmp_path, folds=2, test_share=0.0, seed=1)
     (tmp_path / "essays.csv").write_text(ESSAYS.replace("-1", "n/a"))
     (tmp_path / "prompts.csv").write_text(PROMPTS)

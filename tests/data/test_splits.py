@@ -44,7 +44,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_fewer_groups_than_folds_are_refused() -> None:
-    with pytest.raises(UnrollError, match=r"split.folds: 5 parts need at least as many groups, found 2"):
+    with pytest.raises(UnrollError, match=r"split.folds: needs at least 5 different groups, found 2; lower it"):
         assign_folds(np.zeros(6, dtype=int), np.array(list("aaabbb"), dtype=object), 5, seed=1)
 
 

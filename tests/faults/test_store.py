@@ -135,7 +135,7 @@ def test_a_store_that_is_away_stops_no_stage(tokenized: Project, trained: dict[s
     tokenized.set("cells", ["GRU"])
     tokenized.run("python", "-m", "unroll.stages.ensemble", "sentiment")
     done = tokenized.run("python", "-m", "unroll.stages.evaluate", "sentiment", MLFLOW_TRACKING_URI=away)
-    assert "the runs are not logged, `unroll track sentiment` does it later" in done.stderr
+    assert "the runs are not logged, `unroll track sentiment` logs them later" in done.stderr
     assert "Traceback" not in done.stderr
     printed = tokenized.run("unroll", "track", "sentiment").stdout
     assert printed.startswith("sentiment: logged to MLflow: GRU fold 0, GRU, ensemble")

@@ -91,7 +91,7 @@ def test_what_cannot_be_learned_from_is_said(project: Project, tmp_path: Path) -
     corpus.write_text("\n".join(["\u0416\u0443\u043a\u043e\u0432", "\u0429\u0443\u043a\u0438\u043d"] * 5) + "\n")
     done = project.run("python", "-m", "unroll.stages.pretrain", "surnames")
     assert "warning: surnames.pretrain: only " in done.stderr
-    assert "of the task's running words stand in corpus names; is it of another language" in done.stderr
+    assert "of the task's tokens occur in corpus names; check its language" in done.stderr
     corpus.write_bytes(before)
     project.set("corpora.names.source", "gone.txt")
     for command in (("python", "-m", "unroll.stages.pretrain", "surnames"),):

@@ -76,7 +76,7 @@ def test_documents_become_pieces_of_nearly_equal_length_with_the_label_of_the_wh
     folds = make_document_corpus(many, vocabulary, 4, seed=1).folds.reshape(30, 3)
     assert sorted(folds.sum(1)) == [0, *[3] * 29], "all pieces of a document"
     one = tokenize_documents([Document("a b")], text_of(config), None)
-    with pytest.raises(UnrollError, match="the corpus has 4 tokens, expected more than one piece of 4"):
+    with pytest.raises(UnrollError, match=r"pretrain.corpus: found 4 tokens, expected more than pretrain.chunk, 4"):
         make_document_corpus(one, vocabulary, 4, seed=1)
 
 

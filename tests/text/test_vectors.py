@@ -51,12 +51,14 @@ def test_a_header_is_left_out_and_a_word_may_hold_spaces(tmp_path: Path, words: 
 )
 def test_a_damaged_vectors_file_is_named(tmp_path: Path, words: Vocabulary, content: str, place: str) -> None:
     (tmp_path / "v.txt").write_text(content)
-    with pytest.raises(UnrollError, match=rf"v.txt: {place}expected a word and equally many numbers on each line"):
+    with pytest.raises(UnrollError, match=rf"v.txt: {place}expected a word and the same number of values on each line"):
         load_vectors(str(tmp_path / "v.txt"), words, tmp_path / "cache")
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path: Path, words: Vocabulary) -> None:
-    with pytest.raises(UnrollError, match=r"'glove.7B': no such file.*lexicon:vader.*npm:wink.*glove.6B.100d"):
+    with pytest.raises(
+        UnrollError, match=r"found 'glove.7B', expected a file or one of.*lexicon:vader.*npm:wink.*glove.6B.100d"
+    ):
         load_vectors("glove.7B", words, tmp_path)
 
 

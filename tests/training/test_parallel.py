@@ -234,7 +234,7 @@ def test_a_killed_process_ends_the_pool_with_advice(
     workers[0].kill()
     _, err = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert re.fullmatch(r"error: a training's process was killed, .+; finished .+ UNROLL_JOBS=1 .+\n", err)
+    assert re.fullmatch(r"error: the process of a training run was killed, .+; finished .+ UNROLL_JOBS=1 .+\n", err)
     assert not psutil.wait_procs(workers, timeout=15)[1]
 
 

@@ -128,10 +128,14 @@ def test_a_tasks_model_begins_from_it_and_keeps_the_words_of_the_corpus(
     assert held_out[0] == 105
     assert bundle.predict(["a very bad film"])[0] == pytest.approx(predicted[0], abs=1e-6)
 
+    without = replace(data, pretrained={})
+    keys = {cell: Training(task, cell, 2, still, 1).key(data) for cell in ("GRU", "LSTM")}
+    assert Training(task, "GRU", 2, still, 1).key(without) != keys["GRU"]
+    assert Training(task, "LSTM", 2, still, 1).key(without) == keys["LSTM"], "pretraining another cell retrains none"
     other = load_bundle(train_fold(Training(task, "LSTM", 2, still, 1), data, tmp_path).done)
     assert "dull" not in other.vocabulary.tokens, "a cell that was not pretrained knows its own words alone"
     wider = still.model_copy(update={"model": still.model.model_copy(update={"hidden": 20})})
-    with pytest.raises(UnrollError, match=r"the pretrained model's recurrent\.\w+ has the shape"):
+    with pytest.raises(UnrollError, match=r"pretrained weights recurrent\.\w+: found the shape"):
         train_fold(Training(task, "GRU", 2, wider, 1), data, tmp_path)
 
 

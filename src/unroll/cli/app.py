@@ -54,7 +54,7 @@ def main() -> None:
 def data(
     directory: Annotated[str, typer.Argument(help="Folder of raw files in the competition's layout.")] = "data/sample",
     source: Annotated[SourceName, typer.Option(help="Where raw files are from.")] = "local",
-    profile: Annotated[str, typer.Option(help="Whose values of profiles/ to use.")] = "default",
+    profile: Annotated[str, typer.Option(help="Name of a file of profiles/, whose values are set.")] = "default",
 ) -> None:
     """Set in params.yaml where the next `dvc repro` takes its raw files from, and its profile.
 
@@ -84,8 +84,12 @@ def results() -> None:
     """
     for name in read_config(paths.PARAMS).tasks:
         scores = read_json(paths.metrics(name))
+        estimate = {key: scores.pop(key) for key in ("leaderboard", "low", "high") if key in scores}
         values = ", ".join(f"{key} {value:.4f}" for key, value in scores.items() if isinstance(value, float))
         typer.echo(f"{name}: {scores['metric']} out of fold: {values}")
+        if estimate:
+            shown = "{leaderboard:.4f} estimated, 95 % interval {low:.4f} to {high:.4f}".format(**estimate)
+            typer.echo(f"  leaderboard  {shown}")
         if read_json(paths.submission_record(name))["rows"]:
             typer.echo(f"  submission   {paths.submission(name)}")
     typer.echo(f"report         {paths.REPORT}")

@@ -67,7 +67,7 @@ def compare(
     positions = shared_rows([side.predictions for side in sides], by_id=task.has_ids)
     if not len(positions[0]):
         counts = ", ".join(f"{side.argument} has {len(side.predictions):,}" for side in sides)
-        raise UnrollError(f"compare: no row was predicted out of fold by all of them ({counts}): other data or split")
+        raise UnrollError(f"compare: no row was predicted out of fold by all of them ({counts}); other data or split")
     tables = [side.predictions.iloc[rows].reset_index(drop=True) for side, rows in zip(sides, positions, strict=True)]
     typer.echo(f"{task.name}: scores on the {len(tables[0]):,} rows that all runs predicted out of fold\n")
     typer.echo(format_scores(task, sides, tables))
@@ -167,4 +167,4 @@ def describe_difference(
     if difference.p_value is not None:
         yield f"McNemar's exact test, rows taken as independent: p = {difference.p_value:.2g}."
     better = letter if sign_of(task.metric) * difference.score > 0 else "A"
-    yield f"{better} is better on rows of this kind." if difference.is_clear else "No clear difference."
+    yield f"{better} is better: the interval does not contain 0." if difference.is_clear else "No clear difference."

@@ -36,7 +36,7 @@ class Check:
 def doctor(
     offline: Annotated[bool, typer.Option("--offline", help="Do not use the network.")] = False,
 ) -> None:
-    """Check what the pipeline and Kaggle need, a line a check; the exit status is 0 if `make repro` can run.
+    """Check what the pipeline and Kaggle need, one line per check; the exit status is 0 if `make repro` can run.
 
     Example: unroll doctor --offline
     """
@@ -63,7 +63,7 @@ def guarded(check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
         yield from check()
     except UnrollError as error:
         message, _, fix = str(error).partition("; ")
-        yield Check(message, fix or "see the message")
+        yield Check(message, fix or "correct what the line above says")
     except Exception as error:  # noqa: BLE001 a broken package can raise anything, and the other checks have to run
         yield Check(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", INSTALL)
 
@@ -75,7 +75,7 @@ def check_packages() -> Iterator[Check]:
     names = sorted({re.split(r"[^\w.-]", line)[0] for line in required} & pins.keys())
     found = {name: metadata.version(name).partition("+")[0] for name in names}
     if other := [f"{name} {found[name]}" for name in names if found[name] != pins[name]]:
-        yield Check(f"not as pinned: {', '.join(other)}", INSTALL, is_required=False)
+        yield Check(f"other versions than in requirements.txt: {', '.join(other)}", INSTALL, is_required=False)
     else:
         yield Check(f"{len(names)} as pinned, on Python {platform.python_version()}")
 
@@ -121,7 +121,9 @@ def check_store() -> Iterator[Check]:
         open_store(Path.cwd())
         yield Check(uri)
     except UnrollError as error:
-        yield Check(str(error), "correct MLFLOW_TRACKING_URI or unset it", is_required=not uri.startswith("http"))
+        is_set = "MLFLOW_TRACKING_URI" in os.environ
+        fix = "correct MLFLOW_TRACKING_URI or unset it" if is_set else "move mlflow.db away and run `unroll track`"
+        yield Check(str(error), fix, is_required=not uri.startswith("http"))
 
 
 def check_settings() -> Iterator[Check]:

@@ -19,11 +19,11 @@ def generate(
     name: Annotated[str, typer.Argument(help="A corpus of params.yaml that a task is pretrained on, or a task.")],
     begin: Annotated[str, typer.Argument(help="The beginning of the text.")] = "",
     label: Annotated[
-        str | None, typer.Option(help="Of a task of classes: the label of the texts wanted; by default any.")
+        str | None, typer.Option(help="Label of the texts to generate, of a task of classes; by default any.")
     ] = None,
-    cell: Annotated[CellName, typer.Option(help="Whose language model.")] = "LSTM",
+    cell: Annotated[CellName, typer.Option(help="Cell whose language model generates.")] = "LSTM",
     count: Annotated[int, typer.Option(min=1, help="How many texts.")] = 5,
-    length: Annotated[int, typer.Option(min=1, help="The most tokens of a text.")] = 40,
+    length: Annotated[int, typer.Option(min=1, help="Maximum number of tokens of a text.")] = 40,
     temperature: Annotated[float, typer.Option(min=0.01, help="Below 1: likelier texts; above: stranger ones.")] = 0.8,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same texts.")] = 1,
 ) -> None:

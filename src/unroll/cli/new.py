@@ -77,17 +77,20 @@ def new(
         if folder.resolve() != own.resolve():  # DVC reads all of data.dir, and the folder above may hold anything
             shutil.copytree(folder, own, dirs_exist_ok=True)
             typer.echo(f"copied: {folder} to {own}")
-        set_params(paths.PARAMS, {"tasks": [task], "data": {"source": "local", "dir": str(paths.COMPETITION_FILES)}})
+        data = {"source": "local", "dir": str(paths.COMPETITION_FILES)}
+        set_params(paths.PARAMS, {"tasks": [task], "pretrained": [], "data": data})
         typer.echo("next: dvc repro")
     else:
-        typer.echo(f"next: add {task} to `tasks` in {paths.PARAMS}, `unroll data {folder.parent}`, and dvc repro")
+        typer.echo(
+            f"next: add {task} to `tasks` in {paths.PARAMS}, then run `unroll data {folder.parent}` and `dvc repro`"
+        )
 
 
 def show(found: "Proposal") -> None:
     """Print each key, its value, and what it was guessed from."""
     width = max(map(len, found.keys))
     for key, value in found.keys.items():
-        shown, mark = json.dumps(value, ensure_ascii=False), "  ← look at this" if key in found.unsure else ""
+        shown, mark = json.dumps(value, ensure_ascii=False), "  ← please check" if key in found.unsure else ""
         typer.echo(f"{key:<{width}}  {shown if len(shown) <= 70 else shown[:69] + '…'}")
         typer.echo(f"{'':<{width}}    {found.reasons[key]}{mark}")
 

@@ -35,10 +35,10 @@ def predict(
         typer.Argument(help="Texts; or one file: .csv, .tsv, or any other with one text a line; - is standard input."),
     ],
     cell: Annotated[str | None, typer.Option("--cell", help="Use this cell alone instead of the ensemble.")] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many labels a text, the most probable first.")] = 1,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many labels per text, the most probable first.")] = 1,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every probability.")] = False,
-    explained: Annotated[bool, typer.Option("--explain", help="Show how each word or letter changed it.")] = False,
+    explained: Annotated[bool, typer.Option("--explain", help="Show the effect of each word or letter.")] = False,
 ) -> None:
     """Predict labels for texts of your own; for a file, as CSV with its rows in their order.
 
@@ -51,7 +51,8 @@ def predict(
     competition = load_task(paths.competition(task), paths.rows(task))
     most = len(competition.outputs) if competition.kind in CLASSES else 1
     if top > most:
-        raise UnrollError(f"--top {top}: expected at most {most}, the number of labels of a text of {task}")
+        why = f"the number of labels of {task}" if most > 1 else "since more is for tasks with one label per text"
+        raise UnrollError(f"--top {top}: expected at most {most}, {why}")
     file = find_file(texts)
     if explained and (file is not None or len(texts) > MAX_EXPLAINED or as_json or output is not None):
         raise UnrollError(f"--explain: expected up to {MAX_EXPLAINED} texts as arguments, without --json and --output")
@@ -81,7 +82,7 @@ def predict(
         examples = ", ".join([*(shown(token) for token, _ in counts.most_common(5)), *["…"][: len(counts) > 5]])
         print(f"unknown {word}s{where}: {len(counts):,} ({examples})", file=sys.stderr)
     if file is not None and column.heading.casefold() not in {name.casefold() for name in headings}:
-        print(f"{file}: line 1 was read as the heading of its only column: {shown(column.heading)}", file=sys.stderr)
+        print(f"{file}: line 1 was read as the header; its only column is {shown(column.heading)}", file=sys.stderr)
 
 
 def find_file(arguments: Sequence[str]) -> str | None:
@@ -101,7 +102,7 @@ def find_file(arguments: Sequence[str]) -> str | None:
         if is_file:
             return argument
         if argument.lower().endswith(FILE_SUFFIXES):
-            raise UnrollError(f"{argument}: no such file; give a text that ends like this on standard input (-)")
+            raise UnrollError(f"{argument}: no such file; give a text with such an end on standard input (-)")
     return None
 
 

@@ -115,8 +115,8 @@ def _guess_id(
     for name in train.columns:
         in_others = all(name in table for table in (test, sample) if table is not None)
         if in_others and train[name].is_unique and _count_words(train[name]) <= 1:
-            return str(name), "the first column of all files in which each value differs"
-    return None, "no column is in all files with different values: the row's number"
+            return str(name), "the first column that all files have and that has no duplicate values"
+    return None, "no column without duplicates is in all files; the row's number is used"
 
 
 def _guess_join(
@@ -152,7 +152,7 @@ def _guess_target(
         columns, reason = only, "in the training file and not in the test file"
     else:
         raise UndecidedError(
-            f"nothing says which columns of {found.keys['train']} are predicted; name them with --target, of "
+            f"cannot tell which columns of {found.keys['train']} to predict; name them with --target; columns: "
             f"{', '.join(train.columns)}"
         )
     found.set("target", {"columns": columns}, reason)
@@ -168,7 +168,7 @@ def _guess_texts(
     words = {name: _count_words(train[name]) for name in others}
     texts = [name for name in others if words[name] >= TEXT_WORDS] or sorted(others, key=lambda name: -words[name])[:1]
     joined = found.keys["join"]["columns"] if "join" in found.keys else []
-    found.set("text", list(given.get("text", [*texts, *joined])), "given" if "text" in given else "columns of words")
+    found.set("text", list(given.get("text", [*texts, *joined])), "given" if "text" in given else "columns of text")
     if "group" in given:
         found.set("group", given["group"], "given")
         return
@@ -195,7 +195,7 @@ def _guess_kind(
     elif not is_number or (is_whole and len(labels) <= MOST_LABELS):
         kind, why = "classes", f"{len(labels)} different values"
     else:
-        kind, why = "number", "numbers of many values"
+        kind, why = "number", "many different numbers"
     kind = str(given.get("kind", kind))
     found.keys["target"]["kind"] = kind
     found.reasons["target"] += f"; {'given' if 'kind' in given else why}"
@@ -207,8 +207,8 @@ def _guess_kind(
         metric, reason, sure = "log_loss", "the sample submission has a probability of each label", True
     else:
         metric, sure = USUAL_METRICS[kind] if kind != "number" or len(target) == 1 else "mcrmse", False
-        reason = f"usual for {kind}; see the competition's page"
+        reason = f"usual for {kind}; check the competition's page"
         fractions = sample is not None and kind == "classes" and len(labels) == 2 and target[0] in sample
         if fractions and sample is not None and not sample[target[0]].str.fullmatch("[0-9]+").all():
-            metric, reason = "auc", "the sample submission has fractions; see the competition's page"
+            metric, reason = "auc", "the sample submission has fractions; check the competition's page"
     found.set("metric", metric, reason, sure=sure)

@@ -108,5 +108,7 @@ def choose_task(name: str | None) -> Competition:
     tasks = [load_competition(paths.competition(each)) for each in read_config(paths.PARAMS).tasks]
     candidates = [task for task in tasks if task.competition is not None]
     if len(candidates) != 1:
-        raise UnrollError(f"name a task: {', '.join(task.name for task in candidates) or 'none has a competition'}")
+        if not candidates:
+            raise UnrollError("params.yaml: tasks: none has a Kaggle competition")
+        raise UnrollError(f"several tasks have a competition; name one: {', '.join(task.name for task in candidates)}")
     return candidates[0]

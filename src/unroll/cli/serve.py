@@ -24,13 +24,13 @@ from unroll.data.competition import load_competition
 
 EXAMPLES = {"sentiment": "a thin plot , but never dull", "surnames": "Nakamura"}
 READY_TIMEOUT, STOP_TIMEOUT = 120.0, 10.0  # seconds
-Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Where to listen.")]
+Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")]
 
 
 def serve(
     task: Annotated[str | None, typer.Argument(help="Whose model; default: the first task's.")] = None,
-    version: Annotated[int | None, typer.Option("--version", min=1, help="This one, not the champion.")] = None,
-    host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "127.0.0.1",
+    version: Annotated[int | None, typer.Option("--version", min=1, help="This version, not the champion.")] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Port = 5001,
 ) -> None:
     """Serve a task's champion with MLflow's scoring server until interrupted; docs/serving.md describes requests.
@@ -68,7 +68,7 @@ def serve(
 
 
 def ui(port: Port = 5000) -> None:
-    """Show MLflow's pages of the runs until interrupted.
+    """Run the MLflow UI until interrupted.
 
     Example: unroll ui --port 5000
     """
@@ -133,4 +133,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
             if requests.get(url, timeout=5).status_code == 200:
                 return
         time.sleep(0.2)
-    raise UnrollError(f"{url}: the server did not start, status {process.poll()}")
+    status = process.poll()
+    why = f"not ready within {READY_TIMEOUT:.0f} s" if status is None else f"the server ended with status {status}"
+    raise UnrollError(f"{url}: {why}")

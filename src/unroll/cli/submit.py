@@ -43,7 +43,7 @@ def submit(
     from unroll.tracking.store import open_store
 
     if len(message) > LONGEST_MESSAGE or not message.isprintable():
-        raise UnrollError(f"--message: expected one line of at most {LONGEST_MESSAGE} characters, found {message!r:.9}")
+        raise UnrollError(f"--message: expected one line of at most {LONGEST_MESSAGE} characters, found {len(message)}")
     competition, file = load_task(paths.competition(task), paths.rows(task)), paths.submission(task)
     with submission_lock():
         open_store(Path.cwd())
@@ -63,7 +63,7 @@ def submit(
             and item.status != "error"
         ]  # fmt: skip
         if sent and not force:  # an earlier call was interrupted between the upload and the ledger
-            typer.echo(f"already at Kaggle as submission {sent[0].reference}; not uploaded again")
+            typer.echo(f"already submitted to Kaggle (submission {sent[0].reference}); not uploaded again")
             entry = record(draft, sent[0], paths.LEDGER)
         else:
             left = left_today(client, draft.competition)

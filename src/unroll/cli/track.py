@@ -11,14 +11,14 @@ from unroll.core.params import read_config
 
 
 def track(task: Annotated[str | None, typer.Argument(help="Only this task's.")] = None) -> None:
-    """Log to MLflow what it lacks of the pipeline's outputs: runs, models, figures.
+    """Log the runs, models and figures that MLflow lacks, from the pipeline's outputs.
 
     Example: unroll track
     """
     names = [task] if task else read_config(paths.PARAMS).tasks
     for name, lines in open_tracked(*names).items():
         if lines is None:
-            raise UnrollError(f"{name}: its outputs are not complete; `dvc repro` or `dvc pull` brings them")
+            raise UnrollError(f"{name}: its outputs are incomplete; run `dvc repro` or `dvc pull`")
         typer.echo("\n".join(lines or [f"{name}: nothing is missing in MLflow"]))
 
 

@@ -17,15 +17,15 @@ from unroll.data.competition import load_competition
 
 def tune(
     task: Annotated[str, typer.Argument(help="The task whose settings to search.")],
-    trials: Annotated[int, typer.Option("--trials", min=1, help="How many, with those of earlier calls.")] = 50,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Number of trials, with those of earlier calls.")] = 50,
     address: Annotated[
         str | None, typer.Option("--address", help="Of a Ray cluster, as 10.0.0.1:6379; default: RAY_ADDRESS.")
     ] = None,
-    cpus: Annotated[float, typer.Option("--cpus", min=0, help="CPU cores of a trial.")] = 1,
-    gpus: Annotated[float, typer.Option("--gpus", min=0, help="GPUs of a trial; with 0.25 four share one.")] = 0,
+    cpus: Annotated[float, typer.Option("--cpus", min=0, help="CPU cores per trial.")] = 1,
+    gpus: Annotated[float, typer.Option("--gpus", min=0, help="GPUs per trial; with 0.25 four share one.")] = 0,
     save: Annotated[bool, typer.Option("--save", help="Run the DVC experiment with the best settings.")] = False,
 ) -> None:
-    """Search the space under `tune` in params.yaml; run again, it continues.
+    """Search the space under `tune` in params.yaml; run it again to continue.
 
     Example: unroll tune sentiment --trials 50
     """
@@ -66,7 +66,7 @@ def tune(
     if save:
         if subprocess.run(command, check=False).returncode:
             raise UnrollError("dvc exp run failed; its message is above")
-        typer.echo(f"`dvc exp apply {name}` takes it into the workspace")
+        typer.echo(f"`dvc exp apply {name}` applies it to the workspace")
 
 
 def make_experiment(task: str, values: dict[str, Any]) -> tuple[str, list[str]]:

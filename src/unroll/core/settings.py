@@ -194,7 +194,7 @@ class Space(Section):
         ends = (self.low, self.high)
         is_range = all(isinstance(end, int | float) for end in ends) and self.low < self.high
         if (ends == (None, None)) != (self.choices is not None) or (self.choices is None and not is_range):
-            raise ValueError(f"found {ends}, expected choices, or numbers low < high")
+            raise ValueError(f"found low {self.low} and high {self.high}, expected either choices, or low < high")
         if self.log and (self.choices is not None or self.low <= 0):
             raise ValueError(f"log: found true with {self.choices or self.low}, expected a range with low above 0")
         return self

@@ -83,7 +83,7 @@ def read_documents(path: Path, corpus: CorpusConfig) -> Iterator[Document]:
         reason = " ".join(str(error).split())[:200]
         raise UnrollError(f"{path}: damaged or incomplete ({reason}); get the file again") from None
     if not seen:
-        raise UnrollError(f"{path}: no texts; expected .txt files, a table, or a text a line")
+        raise UnrollError(f"{path}: found no texts; expected .txt files, a table, or one text per line")
 
 
 def _read(path: Path, corpus: CorpusConfig) -> Iterator[Document]:
@@ -116,7 +116,7 @@ def _decode(content: bytes, name: str) -> str:
     try:
         return re.sub(r"<br\s*/?>", " ", content.decode("utf-8-sig"))  # the reviews are pieces of web pages
     except UnicodeDecodeError as error:
-        raise UnrollError(f"{name}: not UTF-8 (byte {error.start}); convert the file") from None
+        raise UnrollError(f"{name}: byte {error.start} is not UTF-8; convert it to UTF-8") from None
 
 
 def _read_tar(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float64]
 
 @contextmanager
 def naming_source(folder: Path) -> Iterator[None]:
-    """Let errors about raw files name the files that they were copied from, which a person can mend."""
+    """Let errors about raw files name the files that they were copied from, which a person can fix."""
     try:
         yield
     except UnrollError as error:
@@ -145,7 +145,7 @@ def _read_part(task: Competition, folder: Path, file: TextFile, *, is_train: boo
     size = len(table)
     if task.id is not None:
         ids = columns[task.id]
-        file.check(task.id, ids, pa.array(~ids.to_pandas().duplicated()), "a value that no earlier row has")
+        file.check(task.id, ids, pa.array(~ids.to_pandas().duplicated()), "a unique value; an earlier row has the same")
     else:
         ids = pa.chunked_array([[str(number) for number in range(1, size + 1)]], pa.large_string())
     texts = pd.Series(join_columns(columns[name].to_pylist() for name in task.text))
@@ -194,7 +194,7 @@ def _read_joined(
     other = find_text_file(folder, join.file, task.csv)
     table = other.read_columns([join.on, *columns])
     is_first = pa.array(~table[join.on].to_pandas().duplicated())
-    other.check(join.on, table[join.on], is_first, "a value that no earlier row has")
+    other.check(join.on, table[join.on], is_first, "a unique value; an earlier row has the same")
     places = compute.index_in(keys, value_set=table[join.on].combine_chunks())
     file.check(join.on, keys, places.is_valid(), f"a value that {other.path.name} has")
     return {name: table[name].take(places) for name in columns}

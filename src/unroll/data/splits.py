@@ -30,7 +30,8 @@ def assign_folds(
 
     found = len(np.unique(groups))
     if found < folds:
-        raise UnrollError(f"{key}: {folds} parts need at least as many groups, found {found}; set it in params.yaml")
+        fix = "lower it" if key == "split.folds" else "set it to 0"
+        raise UnrollError(f"params.yaml: {key}: needs at least {folds} different groups, found {found}; {fix}")
     # Labels of fewer rows than folds cannot be spread: they count as the most frequent label.
     counts = np.bincount(labels)
     spread = np.where(counts[labels] < folds, counts.argmax(), labels)

@@ -54,12 +54,21 @@ def fetch(task: Competition, data: DataConfig, into: Path, cache: Path) -> str:
 
 
 def find_origin(task: Competition, mirror: str | None) -> str:
-    """Return the address that a task's files are downloaded from."""
+    """Return the address that a task's files are downloaded from.
+
+    Raises:
+        UnrollError: there is none.
+    """
     if mirror is not None:
         return mirror if "://" in mirror else f"https://www.kaggle.com/datasets/{mirror}"
     if task.competition is not None:
         return f"https://www.kaggle.com/c/{task.competition}"
-    return task.archive or f"nowhere: competitions/{task.name}.yaml names no archive"
+    if task.archive is None:
+        raise UnrollError(
+            f"competitions/{task.name}.yaml: archive: missing; with data.source kaggle a task that has no "
+            "competition needs it, or an entry in data.mirrors"
+        )
+    return task.archive
 
 
 def is_complete(folder: Path) -> bool:
@@ -181,7 +190,8 @@ def _extract(task: Competition, archive: Path, into: Path, origin: str) -> None:
                     break
             else:
                 inside = ", ".join(content.namelist()[:10]) or "nothing"
-                raise UnrollError(f"{origin}: found no folder with {wanted[0].name} to {wanted[-1].name} in {inside}")
+                names = [path.name for path in wanted[:5]] + ["…"] * (len(wanted) > 5)
+                raise UnrollError(f"{origin}: expected a folder with {', '.join(names)}, found {inside}")
             for path, member in zip(wanted, filter(None, found), strict=True):
                 target = into / path.with_name(member.name)
                 target.parent.mkdir(exist_ok=True)

@@ -27,7 +27,9 @@ def main(task_name: str) -> None:
         tables = [pd.read_parquet(paths.model(task.name, cell) / f"{part}.parquet") for cell in config.cells]
         keys[part] = tables[0][["row_id", *(["fold"] if part == "out_of_fold" else [])]]
         if any(not table["row_id"].equals(keys[part]["row_id"]) for table in tables):
-            raise UnrollError(f"models/{task.name}: the cells predict different rows in {part}; train them again")
+            raise UnrollError(
+                f"models/{task.name}: different rows of the cells in {part}; run `dvc repro --force train`"
+            )
         stacked[part] = np.stack([predictions_of(table, task) for table in tables])  # (M, R, P)
         texts = rows["text"].loc[keys[part]["row_id"]]
         lengths[part] = np.array([len(tokenize(text)) for text in texts], dtype=np.int64)

@@ -61,7 +61,7 @@ def main(task_name: str) -> None:
         for line in project_task(outputs) if outputs else ():
             print(line)
     except UnrollError as error:
-        warn(f"{error}; the runs are not logged, `unroll track {task.name}` does it later")
+        warn(f"{error}; the runs are not logged, `unroll track {task.name}` logs them later")
 
 
 def find_outputs(config: Config, task: Competition) -> TaskOutputs | None:

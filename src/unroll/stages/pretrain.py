@@ -30,7 +30,7 @@ from unroll.training.fold_data import TrainingData
 from unroll.training.parallel import train_all
 from unroll.training.pretraining import Pretraining
 
-FEW_SHARED = 0.6  # of a task's running words, below which a corpus is probably of another language
+FEW_SHARED = 0.6  # of a task's tokens, below which a corpus is probably of another language
 
 
 def main(task_name: str) -> None:
@@ -90,18 +90,18 @@ def main(task_name: str) -> None:
 
 
 def compare_words(task: str, corpus: str, own: EncodedRows, documents: TokenizedDocuments) -> None:
-    """Print the sizes of a corpus, and how many of the task's running words stand in it; warn if few do."""
+    """Print the sizes of a corpus, and how many of the task's tokens occur in it; warn if few do."""
     counts = documents.counts()
     words = np.bincount(own.corpus.tokens, minlength=len(own.tokens))
     shared = words[[token in counts for token in own.tokens]].sum() / words.sum()
     print(
         f"{task}: corpus {corpus}: {len(documents.targets):,} documents of {len(documents.numbers):,} tokens, labels: "
-        f"{', '.join(documents.labels) or 'none'}; {shared:.1%} of the task's running words stand in it"
+        f"{', '.join(documents.labels) or 'none'}; {shared:.1%} of the task's tokens occur in it"
     )
     if shared < FEW_SHARED:
         warn(
-            f"{task}.pretrain: only {shared:.1%} of the task's running words stand in corpus {corpus}; is it of "
-            "another language, or cut otherwise (pretrain.tokenizer, text.lower)?"
+            f"{task}.pretrain: only {shared:.1%} of the task's tokens occur in corpus {corpus}; check its language, "
+            "pretrain.tokenizer and text.lower"
         )
 
 

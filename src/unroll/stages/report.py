@@ -50,7 +50,7 @@ def main() -> None:
                 if run := find_run(results.task.name, digest):
                     attach_figures(run.id, [file for file in files if file.is_file()])
     except UnrollError as error:
-        warn(f"{error}; figures are not attached to their runs, `unroll track` does it later")
+        warn(f"{error}; figures are not attached to their runs, `unroll track` attaches them later")
     print(f"report: {paths.REPORT}")
 
 

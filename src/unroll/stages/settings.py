@@ -12,7 +12,7 @@ def main(task_name: str) -> None:
     """Write data/settings/<task>.json."""
     config = read_config(paths.PARAMS)
     if task_name not in config.task:
-        raise UnrollError(f"{paths.PARAMS}: tasks: does not list {task_name}")
+        raise UnrollError(f"{paths.PARAMS}: tasks: found no {task_name}; add it")
     settings = config.task[task_name].model_dump(exclude={"tune"})
     corpus = settings["pretrain"]["corpus"] if task_name in config.pretrained else None
     settings["corpus"] = config.corpora[corpus].model_dump() if corpus else None

@@ -40,7 +40,7 @@ def main(task_name: str) -> None:
         "ensemble": sha256_of(folder),
     }  # fmt: skip
     write_json(paths.submission_record(task.name), record)
-    share = f", {known.sum():,} of them as the same text in the training part" if known.any() else ""
+    share = f", {known.sum():,} of them with the label of the same text in the training part" if known.any() else ""
     print(f"{path}: {len(test):,} rows{share}")
 
 

@@ -131,7 +131,10 @@ def make_document_corpus(documents: TokenizedDocuments, vocabulary: Vocabulary, 
     owner = np.repeat(np.arange(count), pieces)  # (S,)
     number = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     if len(owner) < 2:
-        raise UnrollError(f"the corpus has {len(documents.numbers)} tokens, expected more than one piece of {chunk}")
+        raise UnrollError(
+            f"pretrain.corpus: found {len(documents.numbers)} tokens, expected more than pretrain.chunk, {chunk}; use "
+            "a larger corpus or lower it in params.yaml"
+        )
     units = np.arange(len(owner)) if count < FEW else owner  # what is held out whole
     size = int(units[-1]) + 1
     is_held_out = np.zeros(size, dtype=np.bool_)

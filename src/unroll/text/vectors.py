@@ -47,7 +47,7 @@ def load_vectors(name: str, vocabulary: Vocabulary, cache: Path) -> WordVectors:
     """
     entries = _load_entries(name, cache)
     if not entries:
-        raise UnrollError(f"{name}: expected a word and equally many numbers on each line, found no such line")
+        raise UnrollError(f"{name}: expected a word and the same number of values on each line, found no such line")
     missing = np.full(len(next(iter(entries.values()))), np.nan)
     words = vocabulary.tokens
     return np.array([entries.get(word, entries.get(word.lower(), missing)) for word in words], dtype=np.float32)
@@ -63,7 +63,9 @@ def _load_entries(name: str, cache: Path) -> Mapping[str, Any]:
         return _read_text(Path(name))
     if name in GLOVE:
         return _read_text(_download_glove(name, cache))
-    raise UnrollError(f"vectors {name!r}: no such file, and not one of {', '.join([*LEXICONS, WINK, *GLOVE])}")
+    raise UnrollError(
+        f"params.yaml: text.vectors: found {name!r}, expected a file or one of {', '.join([*LEXICONS, WINK, *GLOVE])}"
+    )
 
 
 def join_vectors(parts: Sequence[WordVectors]) -> WordVectors:
@@ -96,7 +98,7 @@ def _read_text(path: Path) -> dict[str, WordVectors]:
     torchtext's loader refuses words with spaces, names no line, and turns certificate checks off.
     """
     entries: dict[str, WordVectors] = {}
-    size, expected = -1, "expected a word and equally many numbers on each line"
+    size, expected = -1, "expected a word and the same number of values on each line"
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             fields = line.rstrip().rsplit(" ", size)
@@ -123,7 +125,9 @@ def _download_glove(name: str, cache: Path) -> Path:
             pooch.retrieve(url, None, processor=pooch.Unzip(members=[file.name], extract_dir="."), **options)
         except (RequestException, ValueError, OSError, BadZipFile) as error:
             reason = " ".join(str(error).split())[:200]
-            raise UnrollError(f"vectors {name!r}: {url} cannot be downloaded ({reason})") from None
+            raise UnrollError(
+                f"vectors {name!r}: {url} cannot be downloaded ({reason}); get it yourself and name the file"
+            ) from None
     return file
 
 

@@ -15,7 +15,7 @@ import torch
 
 import unroll
 from unroll.core.errors import UnrollError
-from unroll.core.files import new_output, sha256_of_file, write_json
+from unroll.core.files import new_output, sha256_of_array, sha256_of_file, write_json
 from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.data.rows import predictions_table
@@ -23,7 +23,7 @@ from unroll.models.bundle import WEIGHTS, Bundle, save_bundle
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.corpus import Corpus
 from unroll.training.cache import LIBRARIES, FoldResult, Predictions, code_digest
-from unroll.training.distributed import join_processes, predict_sharded
+from unroll.training.distributed import DIFFERENT, join_processes, predict_sharded
 from unroll.training.fit import fit, score_spans
 from unroll.training.fold_data import FoldData, TrainingData, prepare_fold, set_pretrained, set_vectors
 from unroll.training.state import History, OnEpoch, derive_seed
@@ -71,13 +71,14 @@ class Training:
         return corpus.folds == self.fold if self.refit is None else np.zeros(len(corpus.folds), dtype=np.bool_)
 
     def key(self, data: TrainingData) -> str:
-        """Return the hash of all that the result depends on: settings, corpus, code and library versions."""
+        """Return the hash of what the result depends on: settings, corpus, own pretrained model, code and libraries."""
         task = self.task
         names = [task.name, task.kind, task.outputs, task.metric, task.positive]
         of_fold = [self.cell, self.fold, self.seed, self.refit]
         sections = self.config.model_dump(include={"text", "model", "train"})
         code = [code_digest(Path(unroll.__file__).parent), *(version(name) for name in LIBRARIES)]
-        return sha256(json.dumps([*names, *of_fold, sections, data.digest, *code]).encode()).hexdigest()[:24]
+        of_data = [data.digest, sha256_of_array(*data.pretrained.get(self.cell, {}).values())]
+        return sha256(json.dumps([*names, *of_fold, sections, *of_data, *code]).encode()).hexdigest()[:24]
 
 
 def train_fold(
@@ -90,7 +91,7 @@ def train_fold(
     """
     processes = join_processes()
     if len(set(processes.gather(training.key(data)))) > 1:
-        raise UnrollError("the processes differ in settings, corpus, code or libraries; give every machine the same")
+        raise UnrollError(DIFFERENT)
     result = FoldResult.of(training, data, cache)
     if processes.from_main(processes.is_main and result.is_finished()):
         return result

@@ -107,9 +107,12 @@ def score_spans(
 
 
 def train_epoch(
-    title: str, state: TrainState, batches: Iterable[tuple[Batch, BatchTotals, int]], bar: "tqdm[Never]"
-) -> float:
+    title: str, state: TrainState, batches: Iterable[tuple[Batch, BatchTotals, int]], bar: "tqdm[Never]",
+    section: str = "train",
+) -> float:  # fmt: skip
     """Take a step for each batch, and return the summed loss, each batch's times its number of spans, in nats.
+
+    The section is that of the settings, for messages.
 
     Raises:
         UnrollError: see fit.
@@ -129,15 +132,18 @@ def train_epoch(
             if not is_out_of_memory(error):
                 raise
             sequences, length = batch.tokens.shape
+            tokens = f"train.batch_tokens (now {state.config.batch_tokens})"
+            longest = tokens if section == "train" else f"{section}.chunk (now {length})"
             raise UnrollError(
                 f"{title}: out of memory at a batch of {sequences} sequences of {length} tokens; lower "
-                f"train.batch_size (now {state.config.batch_size}), train.batch_tokens (now "
-                f"{state.config.batch_tokens}), model.hidden or model.layers in params.yaml"
+                f"{section}.batch_size (now {state.config.batch_size}), {longest}, model.hidden or model.layers in "
+                "params.yaml"
             ) from None
         if not math.isfinite(loss):
             raise UnrollError(
                 f"{title}: the loss is {loss} at epoch {len(epochs) + 1}, batch {step}; lower "
-                f"train.lr (now {state.config.lr}) or set train.clip_norm (now {state.config.clip_norm})"
+                f"{section}.lr (now {state.config.lr})"
+                + (f" or set train.clip_norm (now {state.config.clip_norm})" if section == "train" else "")
             )
         weights.append(weight)
         bar.update(weight)
@@ -145,5 +151,7 @@ def train_epoch(
             bar.set_postfix_str(f"loss {loss:.3f}{scored}", refresh=False)
     total = float(torch.stack(losses).cpu().double() @ torch.tensor(weights, dtype=torch.float64))
     if not math.isfinite(total):
-        raise UnrollError(f"{title}: the loss is {total} after epoch {len(epochs) + 1}; lower the learning rate (lr)")
+        raise UnrollError(
+            f"{title}: the loss is {total} after epoch {len(epochs) + 1}; lower {section}.lr (now {state.config.lr})"
+        )
     return total

@@ -1,7 +1,9 @@
 """What a training reads: the corpus of a task, its vocabulary, and the weights that its models begin from."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from safetensors.numpy import load_file
 
 from unroll.core.errors import UnrollError
-from unroll.core.files import MANIFEST, check_manifest, read_json, sha256_of_file
+from unroll.core.files import MANIFEST, check_manifest, read_json
 from unroll.core.settings import TaskConfig
 from unroll.models.bundle import WEIGHTS
 from unroll.models.span_classifier import SpanClassifier
@@ -26,7 +28,7 @@ class TrainingData:
 
     Attributes:
         corpus: the arrays of both parts.
-        digest: sha256 that stands for the corpus' files.
+        digest: sha256 that stands for the corpus' files, the pretrained models aside.
         vocabulary: of the whole training part.
         vectors: pretrained vectors, (V, size), NaN rows for tokens without one; None for a random embedding.
         pretrained: the weights of each cell's pretrained model by name.
@@ -49,9 +51,10 @@ def load_training_data(folder: Path) -> TrainingData:
     """
     check_manifest(folder, fix=f"delete {folder} and run `dvc repro`, which makes it again")
     vectors, seen = folder / "vectors.npy", folder / "is_pretrained.npy"
+    files = [file for file in read_json(folder / MANIFEST)["files"] if Path(file["name"]).parent == Path()]
     return TrainingData(
         corpus=load_corpus(folder),
-        digest=sha256_of_file(folder / MANIFEST),
+        digest=sha256(json.dumps(files).encode()).hexdigest(),
         vocabulary=Vocabulary(tuple(read_json(folder / "vocabulary.json"))),
         vectors=np.load(vectors, allow_pickle=False) if vectors.is_file() else None,
         pretrained={file.parent.name: load_file(file) for file in sorted(folder.glob(f"*/{WEIGHTS}"))},
@@ -132,5 +135,8 @@ def set_pretrained(model: SpanClassifier, weights: Mapping[str, npt.NDArray[np.f
     for name, tensor in wanted.items():
         if name not in own or own[name].shape != tensor.shape:
             found = tuple(own[name].shape) if name in own else "no such weights"
-            raise UnrollError(f"the pretrained model's {name} has the shape {tuple(tensor.shape)}, this one {found}")
+            raise UnrollError(
+                f"pretrained weights {name}: found the shape {tuple(tensor.shape)}, expected {found}; run `dvc repro "
+                "--force pretrain`"
+            )
     model.load_state_dict(wanted, strict=False)

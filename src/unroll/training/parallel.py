@@ -90,7 +90,7 @@ def count_jobs(trainings: int) -> int:
     """
     value = os.environ.get(JOBS, str(joblib.cpu_count() if trains_on_cpu() else 1))
     if not value.isdecimal() or int(value) < 1:
-        raise UnrollError(f"{JOBS}: found {value!r}, expected how many trainings to run at once, 1 or more")
+        raise UnrollError(f"{JOBS}: found {value!r}, expected how many training runs at once, 1 or more")
     return min(trainings, int(value))
 
 
@@ -146,8 +146,8 @@ class Pool:
                 yield from finished
             except BrokenProcessPool:
                 raise UnrollError(
-                    "a training's process was killed, as happens when memory runs out; finished folds are kept, and "
-                    f"{JOBS}=1 trains one at a time"
+                    "the process of a training run was killed, as happens when memory runs out; finished folds are kept"
+                    f", and {JOBS}=1 trains one at a time"
                 ) from None
             finally:
                 get_reusable_executor().shutdown(kill_workers=True)
@@ -175,13 +175,13 @@ class Pool:
         try:
             for training, seconds, key, files in finished:
                 if key != training.key(self.data):
-                    raise UnrollError(f"{training}: the Ray node has another version of unroll, torch or numpy")
+                    raise UnrollError(f"{training}: the Ray node has other versions of unroll or its libraries")
                 with new_folder(FoldResult.of(training, self.data, self.cache).done) as scratch:
                     for name, content in files.items():
                         (scratch / name).write_bytes(content)
                 yield training, seconds
         except ray.exceptions.RayError as error:
-            raise UnrollError(f"Ray: {error}; finished folds are kept") from None
+            raise UnrollError(f"Ray: {error}; finished folds are kept; run the same command to continue") from None
 
     def report(self, training: Trainable, note: str) -> None:
         """Print a line about a finished fold."""

@@ -24,7 +24,7 @@ from unroll.text.batches import iterate_batches, plan_batches
 from unroll.text.corpus import Corpus, Ints
 from unroll.text.documents import HELD_OUT
 from unroll.training.cache import LIBRARIES, FoldResult, code_digest
-from unroll.training.distributed import join_processes, predict_sharded, shard_batch
+from unroll.training.distributed import DIFFERENT, join_processes, predict_sharded, shard_batch
 from unroll.training.fit import train_epoch
 from unroll.training.fold_data import TrainingData, set_vectors
 from unroll.training.progress import open_bar
@@ -99,9 +99,7 @@ class Pretraining:
         result = FoldResult.of(self, data, cache)
         processes = join_processes()
         if len(set(processes.gather(self.key(data)))) > 1:
-            raise UnrollError(
-                "the processes differ in settings, corpus, code or libraries; give every machine the same"
-            )
+            raise UnrollError(DIFFERENT)
         if processes.from_main(processes.is_main and result.is_finished()):
             return result
         seed = derive_seed(self.seed, 2)
@@ -168,7 +166,7 @@ def train_on_documents(
             shards = (shard_batch(corpus, train[chunk], processes)[:2] for chunk in chunks)
             sizes = [int(lengths[train[chunk]].sum()) for chunk in chunks]
             batches = ((*shard, size) for shard, size in zip(shards, sizes, strict=True))
-            loss = train_epoch(str(training), state, batches, bar) / sum(sizes)
+            loss = train_epoch(str(training), state, batches, bar, "pretrain") / sum(sizes)
             scores = judge(state, corpus, valid, bool(training.labels))
             record = EpochRecord(epoch, loss, float(state.schedule.get_last_lr()[0]), scores)
             state.history.epochs.append(record)
