@@ -169,7 +169,7 @@ def zip_of_another(folder: Path) -> None:
         (put("test.tsv", "PhraseId\tPhrase\n4\tx\n"), r"test.tsv: line 1: expected a column SentenceId"),
         (put("train.tsv", TRAIN_TSV + "9\t4\tx\t7\n"), r"train.tsv: line 5: Sentiment: found '7', expected one of 0"),
         (put("train.tsv", TRAIN_TSV + "9\t4\tx\t\n"), r"train.tsv: line 5: Sentiment: found '', expected one of 0"),
-        (put("train.tsv", TRAIN_TSV + "2\t4\tx\t1\n"), r"train.tsv: line 5: PhraseId: found '2', expected a unique value"),
+        (put("train.tsv", TRAIN_TSV + "2\t4\tx\t1\n"), r"train.tsv: line 5: PhraseId: found '2', expected a unique"),
         (put("train.tsv", TRAIN_TSV + "9\t4\tx\n"), r"train.tsv: line 5: expected 4 fields, .* found 3"),
         (put("train.tsv", TRAIN_TSV + "9\t4\tx\t1\t1\n"), r"train.tsv: line 5: expected 4 fields, .* found 5"),
         (put("train.tsv", TRAIN_TSV.encode() + b"9\t4\t\xe9\t1\n"), r"train.tsv: line 5: byte 0xe9 is not UTF-8"),

@@ -241,5 +241,5 @@ def make_lessons(predictions: Sequence[Mapping[str, Any]]) -> Chapter:
         lines.append([cell, lesson.replace("_", " "), epochs[-1]["loss"], steps])
     cells = _to_texts(pd.DataFrame(lines, columns=["cell", "lesson", "last loss", "epoch and prediction"]))
     table = Table("lessons", "The prediction for “hihell” at the epochs where it changes.", cells)
-    text = "The course's three lessons: each cell learns to predict the next letter of “hihello”."
+    text = "Three introductory lessons: each cell learns to predict the next letter of “hihello”."
     return Chapter("hello", "“hihell” → “ihello”", sections=[Section("lessons", text, tables=[table])])
