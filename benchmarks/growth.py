@@ -49,6 +49,7 @@ def main() -> None:
         with TemporaryDirectory(dir=arguments.scratch) as folder:
             project = Path(folder)
             (project / "params.yaml").write_text(params, encoding="utf-8")
+            shutil.copytree("competitions", project / "competitions")
             enlarge(rows, times, project / "data/raw/sentiment")
             result: dict[str, object] = {"times": times, "rows": times * len(rows)}
             for stage in ("prepare", "tokenize"):
