@@ -107,7 +107,7 @@ def test_results_do_not_depend_on_how_many_run_at_once(
         out = capsys.readouterr().out.splitlines()
         assert len(out) == 4
         assert all(
-            re.fullmatch(r"sentiment (RNN|LSTM) fold [02]: best epoch \d, accuracy 0\.\d{4}, \d+ s", line)
+            re.fullmatch(r"sentiment (RNN|LSTM) fold [02]: best epoch \d, accuracy [01]\.\d{4}, \d+ s", line)
             for line in out
         )
         if jobs == "1":
@@ -320,5 +320,5 @@ def test_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (count_jobs(2), count_jobs(5)) == (2, 3)
     for wrong in ("0", "-1", "two", ""):
         monkeypatch.setenv("UNROLL_JOBS", wrong)
-        with pytest.raises(UnrollError, match=f"UNROLL_JOBS: found '{wrong}', expected how many trainings"):
+        with pytest.raises(UnrollError, match=f"UNROLL_JOBS: found '{wrong}', expected how many training runs"):
             count_jobs(5)
