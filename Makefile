@@ -55,7 +55,7 @@ test: $(READY)  ## all tests but the long ones of faults
 	pytest -q -m "not faults" --numprocesses 2 --dist loadfile
 
 test-faults: $(READY)  ## programs killed, disks full, stores away, hostile files; a table of what was lost at the end
-	FUZZ_CASES=5500 pytest -q tests/faults --numprocesses 2 --dist worksteal
+	FUZZ_CASES=15500 pytest -q tests/faults --numprocesses 2 --dist worksteal
 
 test-grow: $(READY)  ## sweeps on a Ray cluster and S3 storage; installs requirements-grow.txt
 	pip install --quiet --requirement requirements-grow.txt
