@@ -78,7 +78,7 @@ def test_a_late_stage_killed_at_its_renames(
 # Before and after checkpoints of epochs; before the finished fold's first file, after its summary and its manifest;
 # before and after the fold's folder takes its name; after run.json; before and after the model folder takes its name.
 # An attempt to move an old folder aside counts.
-WAY = ("1-", "1+", "2-", "1+", "1+", "1-", "3+", "4+", "6-", "6+", "1+", "3-", "3+")
+WAY = ("1-", "1+", "2-", "1+", "1+", "1-", "3+", "4+", "6-", "6+", "1+", "4-", "4+")
 
 
 @pytest.mark.faults

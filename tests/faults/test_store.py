@@ -23,9 +23,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 # By default MLflow waits for a server a minute in all.
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-EPOCHS = 60
+EPOCHS = 150
 RUNS = """
-import json, mlflow
+import json, mlflow, pathlib
+from unroll.tracking.store import open_store
+open_store(pathlib.Path.cwd())  # which waits for another process that makes the tables
 client = mlflow.MlflowClient()
 found = mlflow.search_runs(search_all_experiments=True, output_format="list")
 print(json.dumps([{

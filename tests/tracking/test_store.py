@@ -1,6 +1,7 @@
 """Where runs are stored, and what is said of a store that does not work."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -79,6 +80,14 @@ def test_a_store_that_does_not_work_is_named(root: Path, monkeypatch: pytest.Mon
     (root / "mlflow.db").rename(copy / "mlflow.db")
     with pytest.raises(UnrollError, match=r"out-of-date database schema .*mlflow db upgrade"):
         open_store(copy)
+    half = root / "half"  # as another program leaves it for a moment, while it makes the tables
+    half.mkdir()
+    shutil.copyfile(copy / "mlflow.db", half / "mlflow.db")
+    with closing(sqlite3.connect(half / "mlflow.db")) as old, old:
+        old.execute("UPDATE alembic_version SET version_num = 'b7e2c1a4d9f3'")
+        old.execute("DROP TABLE inputs")
+    with pytest.raises(UnrollError, match=rf"MLflow: sqlite:///{half}/mlflow.db: cannot be opened .*; try again"):
+        open_store(half)
     damaged = root / "damaged"
     damaged.mkdir()
     (damaged / "mlflow.db").write_bytes(b"SQLite format 3\0 and nothing else" * 200)

@@ -36,9 +36,14 @@ def open_store(root: Path) -> None:
     mlflow.set_tracking_uri(tracking_uri(root))
     if not is_given:
         os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it, and it would name the store of another project
-    with store_errors(), store_lock():
-        mlflow.search_experiments(max_results=1)
-        _relocate_artifacts()
+    try:
+        with store_errors(), store_lock():
+            mlflow.search_experiments(max_results=1)
+            _relocate_artifacts()
+    except UnrollError:
+        raise
+    except Exception as error:  # noqa: BLE001 MLflow's migrations raise anything where another program makes the tables too
+        raise UnrollError(f"MLflow: {mlflow.get_tracking_uri()}: cannot be opened ({error}); try again") from None
 
 
 def tracking_uri(root: Path) -> str:
