@@ -110,6 +110,14 @@ def test_a_stages_deps_are_the_packages_it_imports(pipeline: dict[str, dict[str,
     assert deps == expected
 
 
+def test_no_folder_is_deleted_before_its_stage_looks_into_it(pipeline: dict[str, dict[str, object]]) -> None:
+    """DVC deletes the outputs of a stage before it runs it, unless they are marked `persist`."""
+    for stage, description in pipeline.items():
+        for output in [*description.get("outs", []), *description.get("plots", [])]:  # type: ignore[misc]
+            name, options = next(iter(output.items())) if isinstance(output, dict) else (output, {})
+            assert Path(name).suffix or options == {"persist": True}, f"{stage}: {name}"
+
+
 def test_a_stages_params_are_settings_that_exist(pipeline: dict[str, dict[str, object]]) -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for stage in pipeline.values():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unroll.core.errors import UnrollError
-from unroll.core.files import check_archive, new_file, new_folder, read_json, sha256_of, write_json
+from unroll.core.files import check_archive, new_file, new_folder, new_output, read_json, sha256_of, write_json
 
 
 def test_a_folder_takes_its_name_only_when_the_block_ends_well(tmp_path: Path) -> None:
@@ -24,6 +24,24 @@ def test_a_folder_takes_its_name_only_when_the_block_ends_well(tmp_path: Path) -
         (scratch / "new").write_text("new")
     assert [path.name for path in target.iterdir()] == ["new"]
     assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+def test_an_output_replaces_only_files_that_were_written_with_it(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    for text in ("old", "new"):
+        with new_output(target) as scratch:
+            (scratch / "below").mkdir()
+            (scratch / "below/file").write_text(text)
+    assert (target / "below/file").read_text() == "new"
+    for name in ("below/mine", ".mine"):
+        (target / name).write_text("mine")
+        with pytest.raises(UnrollError, match=rf"{target / name}: not written by unroll"), new_output(target):
+            pass
+        assert (target / name).read_text() == "mine"
+        (target / name).unlink()
+    (target / "manifest.json").unlink()
+    with pytest.raises(UnrollError, match=r"below/file: not written by unroll"), new_output(target):
+        pass
 
 
 def test_a_file_takes_its_name_only_when_the_block_ends_well(tmp_path: Path) -> None:
