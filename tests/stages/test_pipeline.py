@@ -277,7 +277,11 @@ print("models:/" + models[0].model_id)
     ("key", "value", "told"),
     [
         ("surnames.train.lr", -1, "error: params.yaml: surnames.train.lr: found -1"),
-        ("surnames.text.vectors", ["nowhere.txt"], "error: vectors 'nowhere.txt': no such file"),
+        (
+            "surnames.text.vectors",
+            ["nowhere.txt"],
+            "error: params.yaml: text.vectors: found 'nowhere.txt', expected a file",
+        ),
     ],
 )
 def test_a_mistake_in_the_settings_is_one_sentence_and_spoils_nothing(
