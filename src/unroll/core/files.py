@@ -170,15 +170,15 @@ def check_manifest(folder: Path, fix: str) -> None:
         raise UnrollError(f"{folder / damaged[0]}: missing or damaged, see {MANIFEST}; {fix}")
 
 
-def check_written(*folders: Path) -> None:
-    """Check that folders to be replaced have no files but those that their manifest.json lists.
+def check_written(*folders: Path, record: str = MANIFEST) -> None:
+    """Check that folders to be replaced have no files but those that their record lists, JSON as of write_manifest.
 
     Raises:
         UnrollError: one has.
     """
     for folder in folders:
-        listed = read_json(folder / MANIFEST)["files"] if (folder / MANIFEST).is_file() else []
-        written = {MANIFEST, *(file["name"] for file in listed)}
+        listed = read_json(folder / record)["files"] if (folder / record).is_file() else []
+        written = {record, *(file["name"] for file in listed)}
         for file in sorted(folder.rglob("*")):
             if file.is_file() and str(file.relative_to(folder)) not in written:
                 raise UnrollError(

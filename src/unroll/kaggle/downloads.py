@@ -11,7 +11,7 @@ import pooch
 import requests
 
 from unroll.core.errors import UnrollError
-from unroll.core.files import check_archive, describe_files, new_folder, read_json, write_json
+from unroll.core.files import check_archive, check_written, describe_files, new_folder, read_json, write_json
 from unroll.core.settings import DataConfig
 from unroll.data.competition import Competition
 from unroll.data.rows import SOURCE_RECORD, find_raw_files, raw_file_names
@@ -105,17 +105,12 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         UnrollError: it holds such a file; names it.
     """
-    if not folder.is_dir() or is_complete(folder):
+    check_written(folder, record=SOURCE_RECORD)
+    if not (folder / SOURCE_RECORD).is_file():
         return
-    record = read_json(folder / SOURCE_RECORD) if (folder / SOURCE_RECORD).is_file() else {"files": []}
-    recorded = {file["name"]: file["sha256"] for file in record["files"]}
+    record = read_json(folder / SOURCE_RECORD)
     for file in describe_files(folder, but=SOURCE_RECORD):
-        if file["name"] not in recorded:
-            raise UnrollError(
-                f"{folder / file['name']}: not written by unroll, which replaces the whole of {folder}; move the file "
-                "elsewhere or delete it, and give files of your own with `unroll data <folder>`"
-            )
-        if recorded[file["name"]] != file["sha256"]:
+        if file not in record["files"]:
             raise UnrollError(
                 f"{folder / file['name']}: changed since unroll copied it from {record['origin']}; make the change "
                 "there and delete this file, or give files of your own with `unroll data <folder>`"
