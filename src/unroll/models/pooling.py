@@ -24,8 +24,13 @@ def pool_spans(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, poo
     Returns:
         One block of H for each pooling, side by side, (R, P * H).
     """
-    take = {"first": _first, "last": _last, "mean": _mean, "max": _max}
-    return torch.cat([take[kind](hidden, sequence, start, end) for kind in pooling], dim=1)
+    take = {
+        "first": lambda: _gather(hidden, sequence, start),
+        "last": lambda: _gather(hidden, sequence, end - 1),
+        "mean": lambda: _mean(hidden, sequence, start, end),
+        "max": lambda: _SpanMax.apply(hidden, sequence, start, end),  # type: ignore[no-untyped-call]
+    }
+    return torch.cat([take[kind]() for kind in pooling], dim=1)
 
 
 def _gather(states: Tensor, sequence: Tensor, token: Tensor) -> Tensor:
@@ -33,24 +38,12 @@ def _gather(states: Tensor, sequence: Tensor, token: Tensor) -> Tensor:
     return states.flatten(0, 1).index_select(0, sequence * states.shape[1] + token)
 
 
-def _first(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    return _gather(hidden, sequence, start)
-
-
-def _last(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    return _gather(hidden, sequence, end - 1)
-
-
 def _mean(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
     """Take the mean from the difference of two cumulative sums, so that a long span costs no more than a short one."""
-    sums = functional.pad(hidden.cumsum(1, dtype=_at_least_fp32(hidden)), (0, 0, 1, 0))  # (B, T + 1, H)
+    at_least_fp32 = torch.promote_types(hidden.dtype, torch.float32)
+    sums = functional.pad(hidden.cumsum(1, dtype=at_least_fp32), (0, 0, 1, 0))  # (B, T + 1, H)
     total = _gather(sums, sequence, end) - _gather(sums, sequence, start)  # (R, H)
     return (total / (end - start)[:, None]).to(hidden.dtype)
-
-
-def _max(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    maxima: Tensor = _SpanMax.apply(hidden, sequence, start, end)  # type: ignore[no-untyped-call]
-    return maxima
 
 
 class _SpanMax(torch.autograd.Function):
@@ -91,7 +84,3 @@ class _SpanMax(torch.autograd.Function):
             gradients[level - 1][:, :-step] += to_left
             gradients[level - 1][:, -step:] += above[:, -step:]
         return gradients[0], None, None, None
-
-
-def _at_least_fp32(hidden: Tensor) -> torch.dtype:
-    return torch.promote_types(hidden.dtype, torch.float32)
