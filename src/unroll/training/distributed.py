@@ -44,15 +44,12 @@ class Processes:
 
     def from_main(self, value: Value) -> Value:
         """Return the main process' value."""
-        if self.count == 1:
-            return value
-        values = [value]
-        broadcast_object_list(values)
-        return values[0]
+        first: Value = broadcast_object_list([value])[0]
+        return first
 
     def gather(self, value: Value) -> list[Value]:
         """Return every process' value, ordered by rank."""
-        return [value] if self.count == 1 else list(gather_object([value]))
+        return list(gather_object([value]))
 
 
 def join_processes() -> Processes:
@@ -76,8 +73,7 @@ def trains_on_cpu() -> bool:
 
 def leave_processes() -> None:
     """Leave the process group, so that no process waits for another at exit."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    PartialState().destroy_process_group()
 
 
 def relaunch(module: str, arguments: list[str]) -> None:
@@ -119,10 +115,6 @@ def predict_sharded(
     model: SpanClassifier, corpus: Corpus, sequences: Ints, processes: Processes
 ) -> npt.NDArray[np.float32]:
     """Return what `predict` returns, (R, P), on every process; each computes a share of it."""
-    if not len(sequences):
-        return np.empty((0, model.outputs), np.float32)
-    if processes.count == 1:
-        return predict(model, corpus, sequences)
     mine = sequences[processes.index :: processes.count]
     shards = processes.gather(predict(model, corpus, mine) if len(mine) else np.empty((0, model.outputs), np.float32))
     owner = np.repeat(np.arange(len(sequences)) % processes.count, np.diff(corpus.span_offsets)[sequences])  # (R,)
