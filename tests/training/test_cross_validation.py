@@ -15,8 +15,8 @@ from unroll.models.bundle import Bundle, load_bundle
 from unroll.text.corpus import TEST_FOLD, Corpus
 from unroll.text.vocabulary import Vocabulary
 from unroll.training import cache as fold_cache
-from unroll.training.cache import FoldResult
-from unroll.training.cross_validation import Training, collect_folds, train_fold
+from unroll.training.cache import FoldResult, train_once
+from unroll.training.cross_validation import Training, collect_folds
 from unroll.training.fold_data import TrainingData, prepare_fold
 from unroll.training.refit import refits_of
 
@@ -30,7 +30,7 @@ def data(small_corpus: tuple[Corpus, Vocabulary]) -> TrainingData:
 
 
 def run(fold: int, data: TrainingData, config: TaskConfig, cache: Path) -> FoldResult:
-    return train_fold(Training(TASK, "GRU", fold, config, seed=1), data, cache)
+    return train_once(Training(TASK, "GRU", fold, config, seed=1), data, cache)
 
 
 def bundle_of(result: FoldResult) -> Bundle:
@@ -79,7 +79,7 @@ def test_a_model_of_all_rows_stops_where_the_folds_were_best(
     first, second = refits_of(trained)
     assert (first.refit, first.fold, second.fold, str(second)) == (0.375, 0, 1, "sentiment GRU refit 1")
     assert len({each.key(data) for each in (first, second, trained[0][0])}) == 3
-    results = [train_fold(each, data, tmp_path) for each in (first, second)]
+    results = [train_once(each, data, tmp_path) for each in (first, second)]
     for result in results:
         history = json.loads((result.done / "history.json").read_text())
         assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]  # 0.375 of 4, rounded

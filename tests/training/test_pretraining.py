@@ -18,8 +18,8 @@ from unroll.text.corpus import Corpus
 from unroll.text.documents import BEGIN, END, join_vocabularies, make_document_corpus, tokenize_documents
 from unroll.text.vocabulary import UNKNOWN, Vocabulary
 from unroll.training import state
-from unroll.training.cache import FoldResult
-from unroll.training.cross_validation import Training, train_fold
+from unroll.training.cache import FoldResult, train_once
+from unroll.training.cross_validation import Training
 from unroll.training.fold_data import TrainingData
 from unroll.training.parallel import FoldListener, train_all
 from unroll.training.pretraining import Pretraining
@@ -107,7 +107,7 @@ def test_a_tasks_model_begins_from_it_and_keeps_the_words_of_the_corpus(
     vocabulary = join_vocabularies(known, tokenized, tiny.pretrain)
     documents_corpus = make_document_corpus(tokenized, vocabulary, 8, 1)
     training = Pretraining("sentiment", "tiny", "GRU", tiny, tokenized.labels, 1)
-    done = training.run(TrainingData(documents_corpus, "documents", vocabulary, None), tmp_path).done
+    done = train_once(training, TrainingData(documents_corpus, "documents", vocabulary, None), tmp_path).done
     weights = load_file(done / "weights.safetensors")
     assert [bundle.tokens for bundle in [load_bundle(done).vocabulary]] == [vocabulary.tokens]
 
@@ -115,7 +115,7 @@ def test_a_tasks_model_begins_from_it_and_keeps_the_words_of_the_corpus(
     data = TrainingData(corpus, "task", vocabulary, None, {"GRU": weights}, is_seen)
     still = tiny.model_copy(update={"train": tiny.train.model_copy(update={"lr": 1e-9, "epochs": 1})})
     task = load_task("sentiment")
-    result = train_fold(Training(task, "GRU", 2, still, 1), data, tmp_path)
+    result = train_once(Training(task, "GRU", 2, still, 1), data, tmp_path)
     bundle = load_bundle(result.done)
     assert {"dull", "bad", BEGIN, END} <= set(bundle.vocabulary.tokens), "fold 2 alone has bad, and none has dull"
     state_dict, rows = bundle.model.state_dict(), [vocabulary.tokens.index(token) for token in bundle.vocabulary.tokens]
@@ -132,11 +132,11 @@ def test_a_tasks_model_begins_from_it_and_keeps_the_words_of_the_corpus(
     keys = {cell: Training(task, cell, 2, still, 1).key(data) for cell in ("GRU", "LSTM")}
     assert Training(task, "GRU", 2, still, 1).key(without) != keys["GRU"]
     assert Training(task, "LSTM", 2, still, 1).key(without) == keys["LSTM"], "pretraining another cell retrains none"
-    other = load_bundle(train_fold(Training(task, "LSTM", 2, still, 1), data, tmp_path).done)
+    other = load_bundle(train_once(Training(task, "LSTM", 2, still, 1), data, tmp_path).done)
     assert "dull" not in other.vocabulary.tokens, "a cell that was not pretrained knows its own words alone"
     wider = still.model_copy(update={"model": still.model.model_copy(update={"hidden": 20})})
     with pytest.raises(UnrollError, match=r"pretrained weights recurrent\.\w+: found the shape"):
-        train_fold(Training(task, "GRU", 2, wider, 1), data, tmp_path)
+        train_once(Training(task, "GRU", 2, wider, 1), data, tmp_path)
 
 
 def test_pretrained_weights_learn_at_their_own_rate(
@@ -150,7 +150,7 @@ def test_pretrained_weights_learn_at_their_own_rate(
     moved = {}
     for rate in (1.0, 0.001):
         slow = tiny.model_copy(update={"train": tiny.train.model_copy(update={"encoder_lr": rate})})
-        done = train_fold(Training(load_task("sentiment"), "GRU", 0, slow, 1), data, tmp_path).done
+        done = train_once(Training(load_task("sentiment"), "GRU", 0, slow, 1), data, tmp_path).done
         after = load_file(done / "weights.safetensors")
         moved[rate] = float(np.abs(after["recurrent.weight_hh_l0"] - weights["recurrent.weight_hh_l0"]).mean())
     assert moved[0.001] < moved[1.0] / 100

@@ -1,11 +1,7 @@
 """One fold of a cross-validation, or all its folds: train, predict, and keep the result in a cache."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,17 +9,15 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-import unroll
-from unroll.core.errors import UnrollError
-from unroll.core.files import new_output, sha256_of_array, sha256_of_file, write_json
+from unroll.core.files import sha256_of_array
 from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.data.rows import predictions_table
-from unroll.models.bundle import WEIGHTS, Bundle, save_bundle
+from unroll.models.bundle import Bundle
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.corpus import Corpus
-from unroll.training.cache import LIBRARIES, FoldResult, Predictions, code_digest
-from unroll.training.distributed import DIFFERENT, join_processes, predict_sharded
+from unroll.training.cache import FoldResult, Predictions, hash_of
+from unroll.training.distributed import join_processes, predict_sharded
 from unroll.training.fit import fit, score_spans
 from unroll.training.fold_data import FoldData, TrainingData, prepare_fold, set_pretrained, set_vectors
 from unroll.training.state import History, OnEpoch, derive_seed
@@ -62,10 +56,6 @@ class Training:
             f"best epoch {summary['best_epoch']}, {self.task.metric.replace('_', '-')} {summary[self.task.metric]:.4f}"
         )
 
-    def run(self, data: TrainingData, cache: Path, on_epoch: OnEpoch) -> "FoldResult":
-        """Train the fold; see train_fold."""
-        return train_fold(self, data, cache, on_epoch)
-
     def held_out(self, corpus: Corpus) -> npt.NDArray[np.bool_]:
         """Return for each sequence whether it is in the fold held out, (S,)."""
         return corpus.folds == self.fold if self.refit is None else np.zeros(len(corpus.folds), dtype=np.bool_)
@@ -76,49 +66,33 @@ class Training:
         names = [task.name, task.kind, task.outputs, task.metric, task.positive]
         of_fold = [self.cell, self.fold, self.seed, self.refit]
         sections = self.config.model_dump(include={"text", "model", "train"})
-        code = [code_digest(Path(unroll.__file__).parent), *(version(name) for name in LIBRARIES)]
         of_data = [data.digest, sha256_of_array(*data.pretrained.get(self.cell, {}).values())]
-        return sha256(json.dumps([*names, *of_fold, sections, *of_data, *code]).encode()).hexdigest()[:24]
+        return hash_of(*names, *of_fold, sections, *of_data)
 
-
-def train_fold(
-    training: Training, data: TrainingData, cache: Path, on_epoch: OnEpoch = lambda record, speed: None
-) -> FoldResult:
-    """Train with one fold held out and save the result in the cache, or find it there.
-
-    Under torchrun all processes call this together; the main one alone uses the cache, on_epoch (see fit) and the
-    result.
-    """
-    processes = join_processes()
-    if len(set(processes.gather(training.key(data)))) > 1:
-        raise UnrollError(DIFFERENT)
-    result = FoldResult.of(training, data, cache)
-    if processes.from_main(processes.is_main and result.is_finished()):
-        return result
-    fold = prepare_fold(data, training.held_out(data.corpus), training.config, training.cell)
-    seed = derive_seed(training.seed, training.fold, *(() if training.refit is None else (1,)))
-    torch.manual_seed(seed)
-    task, size = training.task, len(fold.vocabulary)
-    model = SpanClassifier(training.cell, training.config.model, size, len(task.outputs), task.kind)
-    if task.kind == "number":
-        known = fold.corpus.targets[fold.corpus.spans_of(fold.train)]  # (R, K)
-        deviation = np.nanstd(known, axis=0)
-        model.offset = torch.from_numpy(np.nanmean(known, axis=0))
-        model.scale = torch.from_numpy(np.where(deviation > 0, deviation, 1).astype(np.float32))
-    if fold.vectors is not None:
-        set_vectors(model, fold.vectors, f"{task.name}.model.embedding")
-    if fold.pretrained:
-        set_pretrained(model, fold.pretrained)
-    history = fit(
-        model, fold.corpus, fold.train, fold.valid, training.config.train, task, seed=seed,
-        title=str(training), on_epoch=on_epoch, checkpoint=result.checkpoints, share=training.refit or 1.0,
-        is_pretrained=bool(fold.pretrained),
-    )  # fmt: skip
-    parts = {"valid": fold.valid, "test": fold.test}
-    predictions = {name: predict_sharded(model, fold.corpus, part, processes) for name, part in parts.items()}
-    if processes.is_main:
-        save_fold(result, training, fold, model, history, predictions)
-    return result
+    def train(self, data: TrainingData, result: FoldResult, on_epoch: OnEpoch) -> None:
+        """Train with one fold held out and, in the main process, save the result; see cache.train_once."""
+        fold, task = prepare_fold(data, self.held_out(data.corpus), self.config, self.cell), self.task
+        seed = derive_seed(self.seed, self.fold, *(() if self.refit is None else (1,)))
+        torch.manual_seed(seed)
+        model = SpanClassifier(self.cell, self.config.model, len(fold.vocabulary), len(task.outputs), task.kind)
+        if task.kind == "number":
+            known = fold.corpus.targets[fold.corpus.spans_of(fold.train)]  # (R, K)
+            deviation = np.nanstd(known, axis=0)
+            model.offset = torch.from_numpy(np.nanmean(known, axis=0))
+            model.scale = torch.from_numpy(np.where(deviation > 0, deviation, 1).astype(np.float32))
+        if fold.vectors is not None:
+            set_vectors(model, fold.vectors, f"{task.name}.model.embedding")
+        if fold.pretrained:
+            set_pretrained(model, fold.pretrained)
+        history = fit(
+            model, fold.corpus, fold.train, fold.valid, self.config.train, task, seed=seed,
+            title=str(self), on_epoch=on_epoch, checkpoint=result.checkpoints, share=self.refit or 1.0,
+            is_pretrained=bool(fold.pretrained),
+        )  # fmt: skip
+        parts, processes = {"valid": fold.valid, "test": fold.test}, join_processes()
+        predictions = {name: predict_sharded(model, fold.corpus, part, processes) for name, part in parts.items()}
+        if processes.is_main:
+            save_fold(result, self, fold, model, history, predictions)
 
 
 def save_fold(
@@ -127,21 +101,13 @@ def save_fold(
 ) -> None:  # fmt: skip
     """Write the finished fold and delete its checkpoints."""
     task, config, corpus = training.task, training.config, fold.corpus
-    with new_output(result.done) as scratch:
-        names = (task.name, training.cell, task.kind, task.outputs)
-        save_bundle(scratch, Bundle(*names, config.text, config.model, fold.vocabulary, model.eval()))
-        epochs = [record.flat() for record in history.epochs]
-        write_json(
-            scratch / "history.json", {"best_epoch": history.best_epoch, "planned": history.planned, "epochs": epochs}
-        )
-        scores = score_spans(task, corpus, fold.valid, predictions["valid"])
-        digest = sha256_of_file(scratch / WEIGHTS)
-        summary = {"fold": training.fold, "digest": digest, "best_epoch": history.best_epoch, **scores}
-        write_json(scratch / "fold.json", summary)
+    names = (task.name, training.cell, task.kind, task.outputs)
+    bundle = Bundle(*names, config.text, config.model, fold.vocabulary, model.eval())
+    with result.saved(training.fold, bundle, history) as (scratch, summary):
+        summary |= score_spans(task, corpus, fold.valid, predictions["valid"])
         for name, sequences in (("valid", fold.valid), ("test", fold.test)):
             row_ids = corpus.row_ids[corpus.spans_of(sequences)]
             np.savez(scratch / f"{name}.npz", row_ids=row_ids, predictions=predictions[name])
-    result.clear_checkpoints()
 
 
 def collect_folds(results: Sequence[FoldResult], part: str, task: Competition) -> pd.DataFrame:

@@ -23,10 +23,6 @@ from unroll.text.corpus import Corpus, Ints
 from unroll.training.losses import BatchTotals
 
 LAUNCH = "UNROLL_LAUNCH"
-DIFFERENT = (
-    "the processes differ in settings, corpus, code or libraries; use the same commit, params.yaml, data/corpus and "
-    "requirements on every machine"
-)
 Value = TypeVar("Value")
 
 

@@ -23,7 +23,7 @@ from joblib.externals.loky import get_reusable_executor
 
 from unroll.core.errors import UnrollError
 from unroll.core.files import new_folder
-from unroll.training.cache import FoldResult, Trainable
+from unroll.training.cache import FoldResult, Trainable, train_once
 from unroll.training.distributed import join_processes, trains_on_cpu
 from unroll.training.fold_data import TrainingData
 from unroll.training.progress import clear_bars, print_line, share_terminal
@@ -126,7 +126,7 @@ class Pool:
             if run_id:
                 note.parent.mkdir(parents=True, exist_ok=True)
                 note.write_text(run_id)
-        training.run(self.data, self.cache, listener.epoch)
+        train_once(training, self.data, self.cache, listener.epoch)
         if processes.is_main:
             scores = result.summary()
             del scores["fold"]

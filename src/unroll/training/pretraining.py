@@ -1,10 +1,7 @@
 """Pretraining: a cell learns a corpus' language, and its labels if it has any, before it learns a task."""
 
-import json
 import math
 from dataclasses import dataclass
-from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +9,15 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-import unroll
-from unroll.core.errors import UnrollError
-from unroll.core.files import new_output, sha256_of_file, write_json
 from unroll.core.settings import ModelConfig, TaskConfig, TrainConfig
-from unroll.data.competition import Kind
-from unroll.models.bundle import WEIGHTS, Bundle, save_bundle
-from unroll.models.language_model import PROJECTIONS, LanguageModel
+from unroll.models.bundle import Bundle
+from unroll.models.language_model import PROJECTIONS
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import iterate_batches, plan_batches
 from unroll.text.corpus import Corpus, Ints
 from unroll.text.documents import HELD_OUT
-from unroll.training.cache import LIBRARIES, FoldResult, code_digest
-from unroll.training.distributed import DIFFERENT, join_processes, predict_sharded, shard_batch
+from unroll.training.cache import FoldResult, hash_of
+from unroll.training.distributed import join_processes, predict_sharded, shard_batch
 from unroll.training.fit import train_epoch
 from unroll.training.fold_data import TrainingData, set_vectors
 from unroll.training.progress import open_bar
@@ -63,10 +56,8 @@ class Pretraining:
 
     def key(self, data: TrainingData) -> str:
         """Return the hash of all that the result depends on."""
-        code = [code_digest(Path(unroll.__file__).parent), *(version(name) for name in LIBRARIES)]
         recipe = [self.recipe().model_dump(), self.shape().model_dump(), self.config.text.model_dump()]
-        parts = [self.cell, self.labels, self.seed, self.config.pretrain.passes, *recipe, data.digest]
-        return sha256(json.dumps([*parts, *code]).encode()).hexdigest()[:24]
+        return hash_of(self.cell, self.labels, self.seed, self.config.pretrain.passes, *recipe, data.digest)
 
     def describe(self, summary: dict[str, Any]) -> str:
         """Return the scores of a finished training, for a line of output."""
@@ -94,49 +85,27 @@ class Pretraining:
         changes = {"embedding_dropout": dropout, "head_dropout": dropout, "layer_dropout": 0.0}
         return self.config.model.model_copy(update={**changes, "head": "linear", "head_hidden": None})
 
-    def run(self, data: TrainingData, cache: Path, on_epoch: OnEpoch = lambda record, speed: None) -> FoldResult:
-        """Train and save the result in the cache, or find it there; see cross_validation.train_fold."""
-        result = FoldResult.of(self, data, cache)
-        processes = join_processes()
-        if len(set(processes.gather(self.key(data)))) > 1:
-            raise UnrollError(DIFFERENT)
-        if processes.from_main(processes.is_main and result.is_finished()):
-            return result
-        seed = derive_seed(self.seed, 2)
+    def train(self, data: TrainingData, result: FoldResult, on_epoch: OnEpoch) -> None:
+        """Train and, in the main process, save the result; see cache.train_once."""
+        seed, shape, outputs = derive_seed(self.seed, 2), self.shape(), self.labels or LABEL_OF_NONE
         torch.manual_seed(seed)
-        shape = self.shape()
-        outputs = self.labels or LABEL_OF_NONE
         model = SpanClassifier(self.cell, shape, len(data.vocabulary), len(outputs))
         if data.vectors is not None:
             set_vectors(model, data.vectors, f"{self.task}.model.embedding")
-        records, language_model = train_on_documents(self, model, data.corpus, seed, result.checkpoints, on_epoch)
-        if processes.is_main:
-            kind: Kind = "classes"
+        state = train_on_documents(self, model, data.corpus, seed, result.checkpoints, on_epoch)
+        if join_processes().is_main:
             text = self.config.text
             text = text.model_copy(update={"tokenizer": self.config.pretrain.tokenizer or text.tokenizer})
-            bundle = Bundle(self.task, self.cell, kind, outputs, text, shape, data.vocabulary, model.cpu().eval())
-            self._save(result, bundle, language_model, records, data)
-        return result
-
-    def _save(
-        self, result: FoldResult, bundle: Bundle, language_model: LanguageModel, records: list[EpochRecord],
-        data: TrainingData,
-    ) -> None:  # fmt: skip
-        """Write the finished training and delete its checkpoints."""
-        last, perplexity = len(records), unigram_perplexity(data.corpus, len(data.vocabulary))
-        with new_output(result.done) as scratch:
-            save_bundle(scratch, bundle)
-            save_file(language_model.cpu().state_dict(), scratch / PROJECTIONS)
-            epochs = [record.flat() for record in records]
-            write_json(scratch / "history.json", {"best_epoch": last, "planned": last, "epochs": epochs})
-            summary = {"fold": self.fold, "digest": sha256_of_file(scratch / WEIGHTS), "best_epoch": last}
-            write_json(scratch / "fold.json", {**summary, **records[-1].scores, "unigram_perplexity": perplexity})
-        result.clear_checkpoints()
+            bundle = Bundle(self.task, self.cell, "classes", outputs, text, shape, data.vocabulary, model.cpu().eval())
+            perplexity = unigram_perplexity(data.corpus, len(data.vocabulary))
+            with result.saved(self.fold, bundle, state.history) as (scratch, summary):
+                save_file(state.language_model.cpu().state_dict(), scratch / PROJECTIONS)
+                summary |= {**state.history.epochs[-1].scores, "unigram_perplexity": perplexity}
 
 
 def train_on_documents(
     training: Pretraining, model: SpanClassifier, corpus: Corpus, seed: int, checkpoint: Path, on_epoch: OnEpoch
-) -> tuple[list[EpochRecord], LanguageModel]:
+) -> TrainState:
     """Train a model on documents, as `make_document_corpus` cuts them, from the last checkpoint on if there is one.
 
     An epoch of the records is a part of a pass, of about TOKENS_A_CHECKPOINT.
@@ -173,7 +142,8 @@ def train_on_documents(
             if processes.is_main:
                 save_checkpoint(checkpoint, epoch, state.content())
                 on_epoch(record, None)
-    return state.history.epochs, state.language_model
+    state.history.best_epoch = state.history.planned = len(state.history.epochs)
+    return state
 
 
 def judge(state: TrainState, corpus: Corpus, valid: Ints, has_labels: bool) -> dict[str, float]:

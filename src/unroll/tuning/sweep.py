@@ -24,7 +24,8 @@ from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.evaluation.metrics import sign_of
 from unroll.text.corpus import Corpus
-from unroll.training.cross_validation import Training, train_fold
+from unroll.training.cache import train_once
+from unroll.training.cross_validation import Training
 from unroll.training.fold_data import TrainingData
 from unroll.training.state import EpochRecord
 
@@ -216,7 +217,7 @@ def _train(values: Mapping[str, Any], *, sweep: Sweep) -> None:
     config = apply_values(sweep.config, values)
     cell, fold = config.tune.cell, config.tune.fold
     with TemporaryDirectory() as cache:
-        train_fold(Training(sweep.task, cell, fold, config, sweep.seed), sweep.data, Path(cache), report)
+        train_once(Training(sweep.task, cell, fold, config, sweep.seed), sweep.data, Path(cache), report)
 
 
 def _make_callback(mlflow: Mapping[str, Any]) -> Any:
