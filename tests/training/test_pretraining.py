@@ -18,10 +18,10 @@ from unroll.text.corpus import Corpus
 from unroll.text.documents import BEGIN, END, join_vocabularies, make_document_corpus, tokenize_documents
 from unroll.text.vocabulary import UNKNOWN, Vocabulary
 from unroll.training import state
-from unroll.training.cache import FoldResult, train_once
+from unroll.training.cache import FoldResult
 from unroll.training.cross_validation import Training
 from unroll.training.fold_data import TrainingData
-from unroll.training.parallel import FoldListener, train_all
+from unroll.training.parallel import FoldListener, train_all, train_once
 from unroll.training.pretraining import Pretraining
 
 # the word after each is certain, which a unigram model cannot know

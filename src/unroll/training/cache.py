@@ -1,4 +1,4 @@
-"""The cache of trainings: what can be trained, and where its result is kept, by the hash of all it depends on."""
+"""The cache of trainings: where a result is kept, by the hash of all that it depends on."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from functools import cache as cached
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,38 +19,11 @@ from unroll.core.errors import UnrollError, warn
 from unroll.core.files import check_manifest, new_output, read_json, sha256_of, sha256_of_file, write_json
 from unroll.models.bundle import WEIGHTS, Bundle, save_bundle
 from unroll.text.corpus import Ints
-from unroll.training.distributed import join_processes
-from unroll.training.fold_data import TrainingData
-from unroll.training.state import History, OnEpoch
+from unroll.training.state import History
 
 CODE = ("data", "text", "models", "training", "evaluation/metrics.py")  # what a fold's result depends on
 LIBRARIES = ("torch", "numpy", "accelerate")
 Predictions = npt.NDArray[np.float32]
-
-
-class Trainable(Protocol):
-    """A training that can run anywhere, and whose result the cache keeps: of a fold, or of a pretrained model."""
-
-    @property
-    def cell(self) -> str:
-        """Return "RNN", "LSTM" or "GRU"."""
-
-    @property
-    def fold(self) -> int:
-        """Return the number of the fold held out, or of the model."""
-
-    @property
-    def refit(self) -> float | None:
-        """Return None if rows are held out, or else see Training."""
-
-    def key(self, data: TrainingData) -> str:
-        """Return the hash of all that the result depends on."""
-
-    def train(self, data: TrainingData, result: "FoldResult", on_epoch: OnEpoch) -> None:
-        """Train and, in the main process, save the result."""
-
-    def describe(self, summary: dict[str, Any]) -> str:
-        """Return what a line of output says of the result."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +34,9 @@ class FoldResult:
     checkpoints: Path
 
     @classmethod
-    def of(cls, training: Trainable, data: TrainingData, cache: Path) -> "FoldResult":
-        """Return where the result of a training is or will be."""
-        folder = cache / training.key(data)
-        return cls(folder / "done", folder / "checkpoints")
+    def of(cls, key: str, cache: Path) -> "FoldResult":
+        """Return where the result of a training is or will be, given its key."""
+        return cls(cache / key / "done", cache / key / "checkpoints")
 
     def is_finished(self) -> bool:
         """Return whether the fold is finished; a damaged one is deleted with a warning."""
@@ -97,26 +69,6 @@ class FoldResult:
             yield scratch, summary
             write_json(scratch / "fold.json", summary)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-
-
-def train_once(
-    training: Trainable, data: TrainingData, cache: Path, on_epoch: OnEpoch = lambda record, speed: None
-) -> FoldResult:
-    """Train and save the result in the cache, or find it there.
-
-    Under torchrun all processes call this together; the main one alone uses the cache, on_epoch (see fit) and the
-    result.
-    """
-    processes = join_processes()
-    if len(set(processes.gather(training.key(data)))) > 1:
-        raise UnrollError(
-            "the processes differ in settings, corpus, code or libraries; use the same commit, params.yaml, data/corpus and "
-            "requirements on every machine"
-        )
-    result = FoldResult.of(training, data, cache)
-    if not processes.from_main(processes.is_main and result.is_finished()):
-        training.train(data, result, on_epoch)
-    return result
 
 
 def hash_of(*parts: Any) -> str:

@@ -23,13 +23,16 @@ from joblib.externals.loky import get_reusable_executor
 
 from unroll.core.errors import UnrollError
 from unroll.core.files import new_folder
-from unroll.training.cache import FoldResult, Trainable, train_once
+from unroll.training.cache import FoldResult
+from unroll.training.cross_validation import Training
 from unroll.training.distributed import join_processes, trains_on_cpu
 from unroll.training.fold_data import TrainingData
+from unroll.training.pretraining import Pretraining
 from unroll.training.progress import clear_bars, print_line, share_terminal
-from unroll.training.state import EpochRecord
+from unroll.training.state import EpochRecord, OnEpoch
 
 JOBS = "UNROLL_JOBS"
+Trainable = Training | Pretraining
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}  # a cell's work grows with them; the longest trainings start first
 
 
@@ -69,7 +72,7 @@ def train_all(
             continue from their last checkpoint in the next call.
     """
     processes, pool = join_processes(), Pool(data, cache, listener)
-    results = [FoldResult.of(training, data, cache) for training in trainings]
+    results = [FoldResult.of(training.key(data), cache) for training in trainings]
     finished = processes.from_main([processes.is_main and result.is_finished() for result in results])
     pairs = list(zip(trainings, finished, strict=True))
     for training in [training for training, is_finished in pairs if is_finished and processes.is_main]:
@@ -80,6 +83,26 @@ def train_all(
         if processes.is_main:
             pool.report(training, f"{seconds:.0f} s")
     return results
+
+
+def train_once(
+    training: Trainable, data: TrainingData, cache: Path, on_epoch: OnEpoch = lambda record, speed: None
+) -> FoldResult:
+    """Train and save the result in the cache, or find it there.
+
+    Under torchrun all processes call this together; the main one alone uses the cache, on_epoch (see fit) and the
+    result.
+    """
+    processes = join_processes()
+    if len(set(processes.gather(training.key(data)))) > 1:
+        raise UnrollError(
+            "the processes differ in settings, corpus, code or libraries; use the same commit, params.yaml, "
+            "data/corpus and requirements on every machine"
+        )
+    result = FoldResult.of(training.key(data), cache)
+    if not processes.from_main(processes.is_main and result.is_finished()):
+        training.train(data, result, on_epoch)
+    return result
 
 
 def count_jobs(trainings: int) -> int:
@@ -119,7 +142,7 @@ class Pool:
         listener = copy.copy(self.listener) if training.refit is None else FoldListener()  # a run is of a fold
         if trains_on_cpu() and processes.count == 1:
             torch.set_num_threads(1)
-        result = FoldResult.of(training, self.data, self.cache)
+        result = FoldResult.of(training.key(self.data), self.cache)
         if processes.is_main:
             note = result.checkpoints / "run_id"
             run_id = listener.begin(training.cell, training.fold, note.read_text() if note.is_file() else None)
@@ -176,7 +199,7 @@ class Pool:
             for training, seconds, key, files in finished:
                 if key != training.key(self.data):
                     raise UnrollError(f"{training}: the Ray node has other versions of unroll or its libraries")
-                with new_folder(FoldResult.of(training, self.data, self.cache).done) as scratch:
+                with new_folder(FoldResult.of(training.key(self.data), self.cache).done) as scratch:
                     for name, content in files.items():
                         (scratch / name).write_bytes(content)
                 yield training, seconds
@@ -185,7 +208,7 @@ class Pool:
 
     def report(self, training: Trainable, note: str) -> None:
         """Print a line about a finished fold."""
-        summary = FoldResult.of(training, self.data, self.cache).summary()
+        summary = FoldResult.of(training.key(self.data), self.cache).summary()
         print_line(f"{training}: {training.describe(summary)}, {note}")
 
 
@@ -193,7 +216,7 @@ def _train_remotely(data: TrainingData, training: Trainable) -> tuple[Trainable,
     """Train on a node of a cluster, and return the fold's key and files."""
     with TemporaryDirectory() as cache:
         _, seconds = Pool(data, Path(cache), FoldListener()).train_one(training)
-        files = FoldResult.of(training, data, Path(cache)).done.iterdir()
+        files = FoldResult.of(training.key(data), Path(cache)).done.iterdir()
         return training, seconds, training.key(data), {file.name: file.read_bytes() for file in files}
 
 

@@ -24,9 +24,9 @@ from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.evaluation.metrics import sign_of
 from unroll.text.corpus import Corpus
-from unroll.training.cache import train_once
 from unroll.training.cross_validation import Training
 from unroll.training.fold_data import TrainingData
+from unroll.training.parallel import train_once
 from unroll.training.state import EpochRecord
 
 MAX_EPOCHS = 10_000  # more than any training has; Ray ends a trial there
