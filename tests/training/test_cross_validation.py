@@ -16,10 +16,9 @@ from unroll.text.corpus import TEST_FOLD, Corpus
 from unroll.text.vocabulary import Vocabulary
 from unroll.training import cache as fold_cache
 from unroll.training.cache import FoldResult
-from unroll.training.cross_validation import Training, collect_folds
+from unroll.training.cross_validation import Training, collect_folds, refits_of
 from unroll.training.fold_data import TrainingData, prepare_fold
 from unroll.training.parallel import train_once
-from unroll.training.refit import refits_of
 
 TASK = load_task("sentiment")
 

@@ -18,11 +18,10 @@ from unroll.models.span_classifier import CELLS
 from unroll.tracking.live import LiveFold
 from unroll.tracking.runs import workspace_tags
 from unroll.training.cache import FoldResult
-from unroll.training.cross_validation import Training, collect_folds
+from unroll.training.cross_validation import Training, collect_folds, refits_of
 from unroll.training.distributed import join_processes, leave_processes, relaunch
 from unroll.training.fold_data import TrainingData, load_training_data
 from unroll.training.parallel import train_all
-from unroll.training.refit import refits_of
 
 
 def main(task_name: str, *names: str) -> None:

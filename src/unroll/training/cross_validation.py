@@ -1,7 +1,7 @@
 """One fold of a cross-validation, or all its folds: train, predict, and keep the result in a cache."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from unroll.core.files import sha256_of_array
+from unroll.core.files import read_json, sha256_of_array
 from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.data.rows import predictions_table
@@ -123,3 +123,17 @@ def collect_folds(results: Sequence[FoldResult], part: str, task: Competition) -
     values = np.concatenate(predictions) if part == "valid" else np.mean(predictions, axis=0)
     table = pd.DataFrame(keys).join(predictions_table(values, task))
     return table.sort_values("row_id", ignore_index=True)
+
+
+def refits_of(results: Sequence[tuple[Training, FoldResult]]) -> list[Training]:
+    """Return the trainings of a cell on all rows, given those of its folds.
+
+    They stop at the mean of the folds' best epochs, as shares of all epochs: with another number of rows the same share
+    of the schedule has another number of steps.
+    """
+    shares = []
+    for _, result in results:
+        history = read_json(result.done / "history.json")
+        shares.append(history["best_epoch"] / history["planned"])
+    first, share = results[0][0], round(float(np.mean(shares)), 6)
+    return [replace(first, fold=number, refit=share) for number in range(first.config.split.refit)]
