@@ -23,7 +23,7 @@ from unroll.text.documents import (
 )
 from unroll.text.encode import EncodedRows, encode_rows, read_batches
 from unroll.text.vectors import extend_vocabulary
-from unroll.tracking.live import LivePretraining
+from unroll.tracking.live import LiveFold
 from unroll.tracking.runs import workspace_tags
 from unroll.training.distributed import join_processes, leave_processes, relaunch
 from unroll.training.fold_data import TrainingData
@@ -66,7 +66,8 @@ def main(task_name: str) -> None:
         for cell in config.cells
         if cell in sections.pretrain.cells
     ]
-    listener = LivePretraining(Path.cwd(), task.name, "log_loss", run_params(sections), digest, workspace_tags())
+    params = run_params(sections)
+    listener = LiveFold(Path.cwd(), task.name, "log_loss", params, digest, workspace_tags(), is_pretraining=True)
     results = train_all(trainings, data, cache=paths.FOLD_CACHE, listener=listener)
     leave_processes()
     if not processes.is_main:
@@ -85,8 +86,7 @@ def main(task_name: str) -> None:
             folder.mkdir()
             for file in ("bundle.json", "weights.safetensors", PROJECTIONS, "history.json", "fold.json"):
                 shutil.copyfile(result.done / file, folder / file)
-            run = {"corpus": name, "corpus_sha256": digest, "params": run_params(sections)}
-            write_json(folder / "run.json", run)
+            write_json(folder / "run.json", {"corpus": name, "corpus_sha256": digest, "params": params})
 
 
 def compare_words(task: str, corpus: str, own: EncodedRows, documents: TokenizedDocuments) -> None:

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from unroll.core.errors import UnrollError, warn
 from unroll.tracking import runs
-from unroll.tracking.runs import OUTPUTS, PRETRAINED
+from unroll.tracking.runs import OUTPUTS
 from unroll.tracking.store import open_store, store_errors
 from unroll.training.parallel import FoldListener
 from unroll.training.state import EpochRecord
@@ -75,7 +75,7 @@ class LiveRun:
 class LiveFold(FoldListener):
     """Logs each fold as a run of its own, from run.json's `params` and `corpus_sha256` and the stage's `tags`.
 
-    `project_task` puts it below its cell's run later.
+    `project_task` puts it below its cell's run later. With `is_pretraining` it is the training of a cell on a corpus.
     """
 
     root: Path
@@ -84,15 +84,16 @@ class LiveFold(FoldListener):
     params: Mapping[str, Any]
     corpus_sha256: str
     tags: Mapping[str, str]
+    is_pretraining: bool = False
 
     def __post_init__(self) -> None:
         self.run = LiveRun(self.root)
 
     def begin(self, cell: str, fold: int, run_id: str | None) -> str | None:
         """Continue the fold's run, or create one; return its id."""
-        names = {"task": self.task, "cell": cell, "fold": str(fold), "corpus_sha256": self.corpus_sha256}
-        name, params = runs.name_run(self.task, cell, "fold", fold), {**self.params, "cell": cell, "fold": fold}
-        self.run.begin(self.task, name, {**self.tags, **names}, params, run_id)
+        number = None if self.is_pretraining else fold
+        name, tags, params = runs.describe_fold(self.task, cell, number, self.corpus_sha256, self.params)
+        self.run.begin(self.task, name, {**self.tags, **tags}, params, run_id)
         return self.run.id or run_id
 
     def epoch(self, record: EpochRecord, spans_per_second: float | None) -> None:
@@ -105,15 +106,3 @@ class LiveFold(FoldListener):
     def end(self, digest: str, scores: Mapping[str, float]) -> None:
         """Log the final scores and the digest of the fold's weights."""
         self.run.end(metrics=runs.score_metrics(scores, self.metric), tags={OUTPUTS: digest})
-
-
-@dataclass
-class LivePretraining(LiveFold):
-    """Logs the training of each cell on a corpus."""
-
-    def begin(self, cell: str, fold: int, run_id: str | None) -> str | None:
-        """Continue the cell's run, or create one; return its id."""
-        names = {"task": self.task, "cell": cell, "fold": PRETRAINED, "corpus_sha256": self.corpus_sha256}
-        name = runs.name_run(self.task, cell, PRETRAINED)
-        self.run.begin(self.task, name, {**self.tags, **names}, {**self.params, "cell": cell}, run_id)
-        return self.run.id or run_id

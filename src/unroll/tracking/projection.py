@@ -120,20 +120,21 @@ class _Projection:
     def _log_pretrained(self, cell: str, folder: Path) -> None:
         """Log the training of a cell on a corpus, if no finished run has its weights."""
         record, scores = read_json(folder / "run.json"), read_json(folder / "fold.json")
-        tags = {"task": self.name, "cell": cell, "fold": PRETRAINED, "corpus_sha256": record["corpus_sha256"]}
-        wanted = f"tags.{OUTPUTS} = '{scores['digest']}' AND tags.fold = '{PRETRAINED}' AND {FINISHED}"
-        if not runs.search_runs(wanted, self.name, most=1):
-            name, epochs = runs.name_run(self.name, cell, PRETRAINED), read_json(folder / "history.json")["epochs"]
-            params, metrics = {**record["params"], "cell": cell}, runs.score_metrics(scores, "log_loss")
-            self._log_epochs(name, tags, epochs, params, metrics, scores["digest"])
+        if not self._find_folds(scores["digest"], PRETRAINED):
+            epochs = read_json(folder / "history.json")["epochs"]
+            self._log_epochs(cell, None, record, epochs, runs.score_metrics(scores, "log_loss"), scores["digest"], {})
             self.logged.append(f"{cell} {PRETRAINED}")
 
+    def _find_folds(self, digest: str, fold: str) -> list[mlflow.entities.Run]:
+        return runs.search_runs(f"tags.{OUTPUTS} = '{digest}' AND tags.fold = '{fold}' AND {FINISHED}", self.name)
+
     def _log_epochs(
-        self, name: str, tags: Mapping[str, str], epochs: list[dict[str, float]], params: Mapping[str, Any],
-        metrics: Mapping[str, float], digest: str,
+        self, cell: str, fold: int | None, record: Mapping[str, Any], epochs: list[dict[str, float]],
+        metrics: Mapping[str, float], digest: str, more: Mapping[str, str],
     ) -> None:  # fmt: skip
-        """Log a finished training as a run of its own."""
-        run_id = runs.create_run(self.name, name, {**self.outputs.tags, **tags})
+        """Log a finished training as a run of its own, with more tags."""
+        name, tags, params = runs.describe_fold(self.name, cell, fold, record["corpus_sha256"], record["params"])
+        run_id = runs.create_run(self.name, name, {**self.outputs.tags, **tags, **more})
         for values in epochs:
             runs.log_epoch(run_id, set(), values)
         runs.log_to_run(run_id, params=params, metrics=metrics, tags={OUTPUTS: digest})
@@ -141,16 +142,13 @@ class _Projection:
 
     def _log_fold(self, cell: str, fold: Mapping[str, Any], epochs: list[dict[str, float]], parent: str) -> None:
         """Put the fold's live run below its cell's run, or log the fold anew if there is no whole run of it."""
-        record, number, digest = self.records[cell], fold["fold"], fold["digest"]
-        wanted = f"tags.{OUTPUTS} = '{digest}' AND tags.fold = '{number}' AND {FINISHED}"
-        for run in runs.search_runs(wanted, self.name):
+        number, digest = fold["fold"], fold["digest"]
+        for run in self._find_folds(digest, number):
             if run.data.tags.get(PARENT, parent) == parent:
                 self.client.set_tag(run.info.run_id, PARENT, parent)
                 return
-        tags = {"task": self.name, "cell": cell, "fold": str(number), "corpus_sha256": record["corpus_sha256"]}
-        name = runs.name_run(self.name, cell, "fold", number)
-        params, metrics = {**record["params"], "cell": cell, "fold": number}, runs.score_metrics(fold, self.task.metric)
-        self._log_epochs(name, {**tags, PARENT: parent}, epochs, params, metrics, digest)
+        metrics = runs.score_metrics(fold, self.task.metric)
+        self._log_epochs(cell, number, self.records[cell], epochs, metrics, digest, {PARENT: parent})
         self.logged.append(f"{cell} fold {number}")
 
     def _log_ensemble(self) -> None:

@@ -54,6 +54,16 @@ def name_run(*parts: object) -> str:
     return " ".join(map(str, parts)) + (f" ({experiment})" if experiment else "")
 
 
+def describe_fold(
+    task: str, cell: str, fold: int | None, corpus_sha256: str, params: Mapping[str, Any]
+) -> tuple[str, dict[str, str], dict[str, Any]]:
+    """Return the name, the tags and the parameters of a fold's run, or with None of a training on a corpus."""
+    name = name_run(task, cell, PRETRAINED) if fold is None else name_run(task, cell, "fold", fold)
+    number = PRETRAINED if fold is None else str(fold)
+    tags = {"task": task, "cell": cell, "fold": number, "corpus_sha256": corpus_sha256}
+    return name, tags, {**params, "cell": cell, **({} if fold is None else {"fold": fold})}
+
+
 def workspace_tags() -> dict[str, str]:
     """Return the git commit and the DVC stage and experiment that runs are logged from; "unknown" without git."""
     try:
