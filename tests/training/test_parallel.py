@@ -73,7 +73,7 @@ class Notes(FoldListener):
 
     folder: Path
 
-    def begin(self, cell: str, fold: int, run_id: str | None) -> str:
+    def begin(self, cell: str, fold: int | None, run_id: str | None) -> str:
         object.__setattr__(self, "name", f"{cell} {fold}")
         self.write(f"begin {run_id} {torch.get_num_threads()} {os.environ['OMP_WAIT_POLICY']} {os.getpid()}")
         return f"run of {cell} {fold}"

@@ -67,7 +67,7 @@ def main(task_name: str) -> None:
         if cell in sections.pretrain.cells
     ]
     params = run_params(sections)
-    listener = LiveFold(Path.cwd(), task.name, "log_loss", params, digest, workspace_tags(), is_pretraining=True)
+    listener = LiveFold(Path.cwd(), task.name, "log_loss", params, digest, workspace_tags())
     results = train_all(trainings, data, cache=paths.FOLD_CACHE, listener=listener)
     leave_processes()
     if not processes.is_main:

@@ -75,7 +75,7 @@ class LiveRun:
 class LiveFold(FoldListener):
     """Logs each fold as a run of its own, from run.json's `params` and `corpus_sha256` and the stage's `tags`.
 
-    `project_task` puts it below its cell's run later. With `is_pretraining` it is the training of a cell on a corpus.
+    `project_task` puts it below its cell's run later.
     """
 
     root: Path
@@ -84,15 +84,13 @@ class LiveFold(FoldListener):
     params: Mapping[str, Any]
     corpus_sha256: str
     tags: Mapping[str, str]
-    is_pretraining: bool = False
 
     def __post_init__(self) -> None:
         self.run = LiveRun(self.root)
 
-    def begin(self, cell: str, fold: int, run_id: str | None) -> str | None:
+    def begin(self, cell: str, fold: int | None, run_id: str | None) -> str | None:
         """Continue the fold's run, or create one; return its id."""
-        number = None if self.is_pretraining else fold
-        name, tags, params = runs.describe_fold(self.task, cell, number, self.corpus_sha256, self.params)
+        name, tags, params = runs.describe_fold(self.task, cell, fold, self.corpus_sha256, self.params)
         self.run.begin(self.task, name, {**self.tags, **tags}, params, run_id)
         return self.run.id or run_id
 

@@ -58,7 +58,7 @@ class FoldResult:
             return content["row_ids"], content["predictions"]
 
     @contextmanager
-    def saved(self, fold: int, bundle: Bundle, history: History) -> Iterator[tuple[Path, dict[str, Any]]]:
+    def saved(self, fold: int | None, bundle: Bundle, history: History) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Write a finished training, and yield its folder and its summary for more; then delete its checkpoints."""
         with new_output(self.done) as scratch:
             save_bundle(scratch, bundle)

@@ -42,12 +42,12 @@ class FoldListener:
     Each training gets a copy, which is pickled if it runs in another process.
     """
 
-    def begin(self, cell: str, fold: int, run_id: str | None) -> str | None:
+    def begin(self, cell: str, fold: int | None, run_id: str | None) -> str | None:
         """Return the id of the fold's MLflow run, which is kept with its checkpoints.
 
         Args:
             cell: "RNN", "LSTM" or "GRU".
-            fold: the one held out.
+            fold: the one held out; None in a training on a corpus.
             run_id: returned here by the interrupted training that this one continues, if any.
         """
         return None

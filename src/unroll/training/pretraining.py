@@ -47,7 +47,7 @@ class Pretraining:
     config: TaskConfig
     labels: tuple[str, ...]
     seed: int
-    fold: int = HELD_OUT
+    fold: None = None
     refit: None = None
 
     def __str__(self) -> str:
