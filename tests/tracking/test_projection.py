@@ -107,7 +107,7 @@ def test_every_run_is_there_with_all_that_describes_it(projected: TaskOutputs) -
     ]  # fmt: skip
     run = find_run("sentiment", record["digest"])
     assert run is not None
-    assert run.id == cell.info.run_id
+    assert run.info.run_id == cell.info.run_id
     assert find_run("sentiment", "other") is find_run("elsewhere", record["digest"]) is None
 
 
@@ -169,7 +169,7 @@ def test_folds_logged_live_are_put_below_their_cell_and_not_logged_again(root: P
     assert len(found) == 3
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     adopted = found[str(whole)].data
-    assert adopted.tags["mlflow.parentRunId"] == parent.id
+    assert adopted.tags["mlflow.parentRunId"] == parent.info.run_id
     assert adopted.tags["git_commit"] == "of training"
     assert "spans_per_second" in adopted.metrics
     assert [each.step for each in MlflowClient().get_metric_history(str(whole), "loss")] == list(EPOCHS)

@@ -3,6 +3,7 @@
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from unroll.data.competition import Competition
-    from unroll.tracking.runs import RunInfo
+    from unroll.tracking.runs import Run
 
 ENSEMBLE = "ensemble"
 LETTERS = string.ascii_uppercase
@@ -30,7 +31,7 @@ class Side:
 
     argument: str
     task: str
-    run: "RunInfo | None"
+    run: "Run | None"
     predictions: "pd.DataFrame"
 
 
@@ -96,12 +97,12 @@ def find_side(argument: str) -> Side:
         predictions = join_predictions(pd.read_parquet(file), pd.read_parquet(rows))
         return Side(argument, name, find_run(name, digest), predictions)
     run = look_up(argument)
-    kept = read_predictions(run.id)
+    kept = read_predictions(run.info.run_id)
     if kept is None:
-        parent = run.tags.get("mlflow.parentRunId")
+        parent = run.data.tags.get("mlflow.parentRunId")
         hint = f"; compare its parent, run {parent}" if parent else ""
         raise UnrollError(f"run {argument}: has no predictions{hint}")
-    return Side(run.name, run.tags.get("task", ""), run, kept)
+    return Side(str(run.info.run_name), run.data.tags.get("task", ""), run, kept)
 
 
 def _is_workspace_model(argument: str) -> bool:
@@ -119,13 +120,13 @@ def format_scores(task: "Competition", sides: Sequence[Side], tables: Sequence["
         scores, run = score_table(table, task), side.run
         lines.append({
             "run": side.argument,
-            "id": run.id[:8] if run else None,
-            "started": f"{run.started:%Y-%m-%d %H:%M}" if run else None,
+            "id": run.info.run_id[:8] if run else None,
+            "started": f"{datetime.fromtimestamp(run.info.start_time / 1000, UTC):%Y-%m-%d %H:%M}" if run else None,
             "rows out of fold": f"{len(side.predictions):,}",
             **{_title(name, task): f"{value:.4f}" for name, value in scores.items()},
             f"{_title(task.metric, task)} on all its rows": f"{score_table(side.predictions, task)[task.metric]:.4f}",
         })  # fmt: skip
-    params = pd.DataFrame([side.run.params if side.run else {} for side in sides])
+    params = pd.DataFrame([side.run.data.params if side.run else {} for side in sides])
     params = params.loc[:, params.nunique() > 1].sort_index(axis=1)
     table = pd.concat([pd.DataFrame(lines), params], axis=1).set_axis(list(LETTERS[: len(sides)]))
     text: str = table.T.fillna("–").to_string()

@@ -137,7 +137,7 @@ def preflight(task: Competition, message: str, *, force: bool) -> tuple["Entry",
             "`make repro SOURCE=kaggle` or `make repro DATA=<folder>`"
         )
     run = find_run(task.name, info["ensemble"])
-    run_id, tags = (run.id, run.tags) if run else ("", workspace_tags())
+    run_id, tags = (run.info.run_id, run.data.tags) if run else ("", workspace_tags())
     draft = Entry(
         task=task.name, competition=slug, out_of_fold=f"{scores['ensemble']:.6f}", message=message,
         file_sha256=str(info["sha256"]), ensemble_sha256=str(info["ensemble"]), rows=str(info["rows"]),

@@ -48,7 +48,7 @@ def main() -> None:
                 names = [f"{results.task.name}-{shown}.svg" for shown in ("curves", f"confusion-{model}")]
                 files = [paths.FIGURES / name for name in names]  # classes alone have confusions
                 if run := find_run(results.task.name, digest):
-                    attach_figures(run.id, [file for file in files if file.is_file()])
+                    attach_figures(run.info.run_id, [file for file in files if file.is_file()])
     except UnrollError as error:
         warn(f"{error}; figures are not attached to their runs, `unroll track` attaches them later")
     print(f"report: {paths.REPORT}")

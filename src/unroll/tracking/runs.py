@@ -6,15 +6,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Run as Run  # for commands, which do not import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
@@ -28,24 +27,6 @@ PREDICTIONS = Path("predictions/out_of_fold.parquet")  # among a run's artifacts
 PRETRAINED = "pretrained"  # the tag `fold` of a run on a corpus
 CHAMPION = "champion"  # an alias
 FINISHED = "attributes.status = 'FINISHED'"
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """A run as the store has it."""
-
-    id: str
-    name: str
-    started: datetime
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    metrics: Mapping[str, float]
-
-    @classmethod
-    def of(cls, run: Run) -> "RunInfo":
-        """Return what MLflow has of a run."""
-        started, data = datetime.fromtimestamp(run.info.start_time / 1000, UTC), run.data
-        return cls(run.info.run_id, str(run.info.run_name), started, data.params, data.tags, data.metrics)
 
 
 def name_run(*parts: object) -> str:
@@ -140,19 +121,19 @@ def search_runs(wanted: str, experiment: str | None = None, *, most: int = 1000)
         return list(found)
 
 
-def find_run(experiment: str, outputs_sha256: str) -> RunInfo | None:
+def find_run(experiment: str, outputs_sha256: str) -> Run | None:
     """Return the newest finished run of a cell or an ensemble with outputs of this digest, None if there is none."""
     wanted = f"tags.{OUTPUTS} = '{outputs_sha256}' AND tags.fold IS NULL AND {FINISHED}"
-    return next(map(RunInfo.of, search_runs(wanted, experiment, most=1)), None)
+    return next(iter(search_runs(wanted, experiment, most=1)), None)
 
 
-def look_up(name: str) -> RunInfo:
+def look_up(name: str) -> Run:
     """Return the run with an id, or the newest finished one with a name; UnrollError if there is none."""
     quoted = f'"{name}"' if '"' not in name else f"'{name}'"
     filters = (f"attributes.run_id = {quoted}", f"attributes.run_name = {quoted} AND {FINISHED}")
     for wanted in filters if not {'"', "'"} <= set(name) else ():  # a filter cannot hold both
         if found := search_runs(wanted, most=1):
-            return RunInfo.of(found[0])
+            return found[0]
     raise UnrollError(
         f"run {name}: {mlflow.get_tracking_uri()} has no finished run with that id or name; `unroll ui` shows them; "
         "a model in the workspace is task/cell, as in sentiment/LSTM"
