@@ -1,6 +1,6 @@
 """Optimizer, learning rate schedule, weight averaging, precision and word dropout."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,14 +44,10 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: 
     return OneCycleLR(optimizer, rates, total_steps=steps + 1, pct_start=rise, cycle_momentum=False)
 
 
-def make_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Return an exponential moving average with a smaller decay in its first steps (TensorFlow's `num_updates`)."""
-
-    def average(averages: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor | int) -> None:
-        weight = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
-        torch._foreach_lerp_(list(averages), list(values), weight)
-
-    return average
+def average(averages: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor | int, *, decay: float) -> None:
+    """Move an exponential average, with a smaller decay in its first steps (TensorFlow's `num_updates`)."""
+    weight = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
+    torch._foreach_lerp_(list(averages), list(values), weight)
 
 
 def word_drop_rates(counts: Tensor, config: TrainConfig) -> Tensor:

@@ -6,6 +6,7 @@ import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from unroll.models.language_model import LanguageModel
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch
 from unroll.training.losses import BatchTotals, Objective
-from unroll.training.optimization import choose_precision, make_average, make_optimizer, make_schedule, word_drop_rates
+from unroll.training.optimization import average, choose_precision, make_optimizer, make_schedule, word_drop_rates
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class TrainState:
         self.config, self.model = config, model
         self.history, self.best_weights = History(metric), dict[str, Tensor]()
         self.accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
-        self.averaged = AveragedModel(model, multi_avg_fn=make_average(config.ema)) if config.ema else None
+        self.averaged = AveragedModel(model, multi_avg_fn=partial(average, decay=config.ema)) if config.ema else None
         torch.manual_seed(derive_seed(seed, 0, 0))  # for the weights of the objective itself
         self.drop_rates = word_drop_rates(counts, config).to(self.accelerator.device)  # (V,)
         objective = Objective(model, config, counts, reports_all=reports_all)
