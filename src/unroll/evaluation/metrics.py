@@ -1,6 +1,7 @@
 """Scores of predictions (R, P) against the truth (R, K), by the names of `unroll.data.competition.METRICS`."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,17 +60,14 @@ def _accuracy(task: Competition, truth: Floats, decided: Floats) -> float:
     return float((truth == decided).mean())
 
 
-def _f1(average: str) -> Function:
-    def metric(task: Competition, truth: Floats, decided: Floats) -> float:
-        """Return the F1; a class with neither a row nor a prediction has 0."""
-        options: dict[str, Any] = {"average": average, "zero_division": 0}
-        if average == "binary":
-            options["pos_label"] = task.positive_class
-        elif task.kind != "multilabel":
-            options["labels"] = range(len(task.outputs))
-        return float(sk.f1_score(truth, decided, **options))
-
-    return metric
+def _f1(task: Competition, truth: Floats, decided: Floats, *, average: str) -> float:
+    """Return the F1; a class with neither a row nor a prediction has 0."""
+    options: dict[str, Any] = {"average": average, "zero_division": 0}
+    if average == "binary":
+        options["pos_label"] = task.positive_class
+    elif task.kind != "multilabel":
+        options["labels"] = range(len(task.outputs))
+    return float(sk.f1_score(truth, decided, **options))
 
 
 def _mcc(task: Competition, truth: Floats, decided: Floats) -> float:
@@ -99,37 +97,35 @@ def _auc(task: Competition, truth: Floats, predictions: Floats) -> float:
     return float(np.mean([sk.roc_auc_score(one, scores) for one, scores in mixed])) if mixed else float("nan")
 
 
-def _of_values(function: Callable[[Floats, Floats], Any], *, by_column: bool = True) -> Function:
-    """Return a metric of numbers, by column or of all at once; of ordered labels it takes the expected level."""
-
-    def metric(task: Competition, truth: Floats, predictions: Floats) -> float:
-        if task.kind == "ordinal":
-            truth, predictions = task.levels[truth.astype(int)], (predictions @ task.levels)[:, None]
-        if not by_column:
-            return float(function(truth.ravel(), predictions.ravel()))
-        scores = [function(one, other) for one, other in zip(truth.T, predictions.T, strict=True)]
-        return float(np.mean(np.nan_to_num(scores)))
-
-    return metric
+def _of_values(task: Competition, truth: Floats, predictions: Floats, *, function: Callable[..., float]) -> float:
+    """Return a metric of numbers; of ordered labels it takes the expected level."""
+    if task.kind == "ordinal":
+        truth, predictions = task.levels[truth.astype(int)], (predictions @ task.levels)[:, None]
+    return float(function(truth, predictions))
 
 
-def _correlation(function: Callable[[Floats, Floats], Any]) -> Callable[[Floats, Floats], float]:
-    """Return a correlation that is 0 where one of the two is constant."""
-    return lambda one, other: float(function(one, other)[0]) if np.ptp(one) > 0 and np.ptp(other) > 0 else 0.0
+def _rmse(truth: Floats, predictions: Floats) -> float:
+    return float(np.sqrt(sk.mean_squared_error(truth, predictions)))  # of all columns at once
+
+
+def _correlation(truth: Floats, predictions: Floats, *, function: Callable[..., Any]) -> float:
+    """Return the mean over columns of a correlation, which is 0 where one of the two is constant."""
+    pairs = zip(truth.T, predictions.T, strict=True)
+    return float(np.mean(np.nan_to_num([function(*pair)[0] if min(map(np.ptp, pair)) > 0 else 0.0 for pair in pairs])))
 
 
 FUNCTIONS: dict[str, Function] = {
     "accuracy": _accuracy,
-    "macro_f1": _f1("macro"),
-    "micro_f1": _f1("micro"),
-    "f1": _f1("binary"),
+    "macro_f1": partial(_f1, average="macro"),
+    "micro_f1": partial(_f1, average="micro"),
+    "f1": partial(_f1, average="binary"),
     "mcc": _mcc,
     "quadratic_kappa": _quadratic_kappa,
     "log_loss": _log_loss,
     "auc": _auc,
-    "rmse": _of_values(sk.root_mean_squared_error, by_column=False),
-    "mae": _of_values(sk.mean_absolute_error, by_column=False),
-    "mcrmse": _of_values(sk.root_mean_squared_error),
-    "pearson": _of_values(_correlation(stats.pearsonr)),
-    "spearman": _of_values(_correlation(stats.spearmanr)),
+    "rmse": partial(_of_values, function=_rmse),
+    "mae": partial(_of_values, function=sk.mean_absolute_error),
+    "mcrmse": partial(_of_values, function=sk.root_mean_squared_error),
+    "pearson": partial(_of_values, function=partial(_correlation, function=stats.pearsonr)),
+    "spearman": partial(_of_values, function=partial(_correlation, function=stats.spearmanr)),
 }
