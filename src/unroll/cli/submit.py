@@ -38,7 +38,7 @@ def submit(
     from unroll.data.rows import load_task
     from unroll.kaggle.client import connect, user_name
     from unroll.kaggle.competitions import left_today, list_submissions
-    from unroll.kaggle.ledger import FAILED, has_mark, read_ledger
+    from unroll.kaggle.ledger import FAILED, mark, read_ledger
     from unroll.kaggle.submissions import record, send, wait_for_score
     from unroll.tracking.store import open_store
 
@@ -59,7 +59,7 @@ def submit(
         recorded = {entry.reference for entry in known}
         sent = [
             item for item in listed
-            if has_mark(item.description, draft.file_sha256) and str(item.reference) not in recorded
+            if mark(draft.file_sha256) in item.description and str(item.reference) not in recorded
             and item.status != "error"
         ]  # fmt: skip
         if sent and not force:  # an earlier call was interrupted between the upload and the ledger

@@ -1,9 +1,9 @@
 """The ledger: every submission of the project with its scores and its origin, in one CSV file to be kept in git."""
 
+import csv
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import pandas as pd
 from pyarrow import compute
 
 from unroll.core.files import new_file
@@ -65,20 +65,12 @@ def put_entry(path: Path, entry: Entry) -> None:
     """Add an entry to the file, or replace the one with its task and reference."""
     entries = {(known.task, known.reference): known for known in read_ledger(path)}
     entries[entry.task, entry.reference] = entry
-    with new_file(path) as scratch:
-        rows = [asdict(known) for known in entries.values()]
-        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(scratch, index=False, lineterminator="\n")
+    with new_file(path) as scratch, scratch.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(asdict, entries.values()))
 
 
-def mark(message: str, file_sha256: str) -> str:
-    """Return a submission's description: its message after a mark that identifies the file."""
-    return f"{_mark(file_sha256)} {message}".strip()
-
-
-def has_mark(description: str, file_sha256: str) -> bool:
-    """Return whether a submission's description identifies this file."""
-    return _mark(file_sha256) in description
-
-
-def _mark(file_sha256: str) -> str:
+def mark(file_sha256: str) -> str:
+    """Return the mark that identifies a file, with which the description of its submission begins."""
     return f"[unroll {file_sha256[:12]}]"

@@ -9,7 +9,7 @@ from pathlib import Path
 from unroll.core.errors import UnrollError
 from unroll.kaggle.client import Client
 from unroll.kaggle.competitions import RefusedError, SubmissionInfo, list_submissions, upload
-from unroll.kaggle.ledger import COMPLETE, FAILED, PENDING, Entry, has_mark, mark, put_entry
+from unroll.kaggle.ledger import COMPLETE, FAILED, PENDING, Entry, mark, put_entry
 
 CONFIRM_SECONDS = 60  # how long a submission may take to appear in the list
 LONGEST_PAUSE = 15.0  # seconds between two requests for a pending score
@@ -31,7 +31,7 @@ def send(client: Client, draft: Entry, file: Path, ledger: Path, before: set[int
     slug, error = draft.competition, None
     reference, message = 0, ""
     try:
-        reference, message = upload(client, slug, file, mark(draft.message, draft.file_sha256))
+        reference, message = upload(client, slug, file, f"{mark(draft.file_sha256)} {draft.message}".strip())
     except UnrollError as raised:
         error = raised
     # After a refusal there is no submission; after any other end there may be one, which is listed a little later.
@@ -39,7 +39,7 @@ def send(client: Client, draft: Entry, file: Path, ledger: Path, before: set[int
     deadline = time.monotonic() + (0 if is_refused else CONFIRM_SECONDS)
     while True:
         for item in list_submissions(client, slug, pages=1):
-            is_ours = item.reference == reference or has_mark(item.description, draft.file_sha256)
+            is_ours = item.reference == reference or mark(draft.file_sha256) in item.description
             if item.reference not in before and is_ours:
                 return record(draft, item, ledger)
         if time.monotonic() >= deadline:
