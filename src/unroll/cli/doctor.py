@@ -18,6 +18,8 @@ from unroll.core import paths
 from unroll.core.errors import UnrollError
 from unroll.core.params import check_repository, read_config
 from unroll.data.competition import load_competition
+from unroll.kaggle import client as kaggle
+from unroll.kaggle.competitions import see_competition
 
 MIN_DISK = 5 * 2**30
 INSTALL = "pip install --requirement requirements.txt"
@@ -144,9 +146,6 @@ def check_kaggle(*, offline: bool) -> Iterator[Check]:
 
     Without a download from Kaggle they are needed only to submit.
     """
-    from unroll.kaggle import client as kaggle
-    from unroll.kaggle.competitions import see_competition
-
     config = read_config(paths.PARAMS)
     is_required = config.data.source == "kaggle"
     try:

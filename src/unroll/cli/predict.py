@@ -15,10 +15,10 @@ from unroll.core import paths
 from unroll.core.errors import UnrollError
 from unroll.core.files import new_file
 from unroll.data.competition import CLASSES, Competition
+from unroll.data.texts import TextColumn, format_csv, parse_texts, read_texts
+from unroll.models.decisions import Decision, Floats
 
 if TYPE_CHECKING:
-    from unroll.data.texts import TextColumn
-    from unroll.models.decisions import Decision, Floats
     from unroll.models.ensemble import Probabilities
     from unroll.models.predictor import EnsemblePredictor, Explanation
 
@@ -69,8 +69,6 @@ def predict(
     if as_json:
         write(output, format_json(found, column.texts, unknown))
     elif file is not None or output is not None:
-        from unroll.data.texts import format_csv
-
         write(output, format_csv(table_rows(found, column, top)))
     else:
         from unroll.models.predictor import explain
@@ -108,14 +106,12 @@ def find_file(arguments: Sequence[str]) -> str | None:
 
 def read_column(
     headings: Sequence[str], together: Sequence[str], arguments: Sequence[str], file: str | None
-) -> "TextColumn":
+) -> TextColumn:
     """Read the texts of a file, see data.texts.read_texts, or of standard input, or take the arguments.
 
     Raises:
         UnrollError: the file cannot be read, or a text is not UTF-8.
     """
-    from unroll.data.texts import TextColumn, parse_texts, read_texts
-
     if file == STANDARD_INPUT:
         if sys.stdin is None:
             raise UnrollError("standard input is closed; pipe texts into it, one a line, or name a file")
@@ -139,7 +135,6 @@ def load_models(task: Competition, cell: str | None) -> "tuple[EnsemblePredictor
     import torch
 
     from unroll.models.bundle import find_bundles
-    from unroll.models.decisions import Decision
     from unroll.models.ensemble import load_ensemble
     from unroll.models.predictor import load_predictor
     from unroll.models.span_classifier import CELLS
@@ -180,7 +175,7 @@ class Predictions:
 
     task: Competition
     outputs: "Probabilities"
-    decided: "Floats"
+    decided: Floats
 
     def rank(self, row: int, top: int) -> list[int]:
         """Return the outputs of a text to show: classes with the decided one first, decided labels, all numbers."""
@@ -210,7 +205,7 @@ def format_json(found: Predictions, texts: Sequence[str], unknown: Sequence[Sequ
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def table_rows(found: Predictions, column: "TextColumn", top: int) -> Iterator[list[str]]:
+def table_rows(found: Predictions, column: TextColumn, top: int) -> Iterator[list[str]]:
     """Yield the header and a row a text: the text, then `top` labels with their probabilities, or all outputs."""
     task = found.task
     if task.kind not in CLASSES:

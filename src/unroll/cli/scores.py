@@ -1,7 +1,7 @@
 """`unroll scores` and `unroll leaderboard`: the scores of this project's submissions."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,10 +10,10 @@ from unroll.core import paths
 from unroll.core.errors import UnrollError
 from unroll.core.params import read_config
 from unroll.data.competition import Competition, load_competition
-
-if TYPE_CHECKING:
-    from unroll.kaggle.competitions import LeaderboardEntry
-    from unroll.kaggle.ledger import Entry
+from unroll.kaggle import competitions
+from unroll.kaggle.client import connect
+from unroll.kaggle.ledger import COMPLETE, PENDING, Entry, read_ledger
+from unroll.kaggle.submissions import refresh
 
 
 def scores(task: Annotated[str | None, typer.Argument(help="Only this task's.")] = None) -> None:
@@ -21,10 +21,6 @@ def scores(task: Annotated[str | None, typer.Argument(help="Only this task's.")]
 
     Example: unroll scores sentiment
     """
-    from unroll.kaggle.client import connect
-    from unroll.kaggle.competitions import list_submissions
-    from unroll.kaggle.ledger import COMPLETE, PENDING, read_ledger
-    from unroll.kaggle.submissions import refresh
     from unroll.tracking.store import open_store
 
     wanted = load_competition(paths.competition(task)).name if task is not None else None
@@ -35,14 +31,14 @@ def scores(task: Annotated[str | None, typer.Argument(help="Only this task's.")]
             open_store(Path.cwd())
         if pending:
             client = connect()
-            listed = {slug: list_submissions(client, slug) for slug in sorted(pending)}
+            listed = {slug: competitions.list_submissions(client, slug) for slug in sorted(pending)}
             entries = [refresh(entry, listed.get(entry.competition, []), paths.LEDGER) for entry in entries]
         entries = [log_scores(entry) for entry in entries]
     entries.sort(key=lambda entry: entry.submitted, reverse=True)
     typer.echo(format_entries(entries) if entries else "no submissions yet; `unroll submit` makes one")
 
 
-def format_entries(entries: list["Entry"]) -> str:
+def format_entries(entries: list[Entry]) -> str:
     """Return a table with a line a submission."""
     import pandas as pd
 
@@ -71,9 +67,6 @@ def leaderboard(
     Example: unroll leaderboard --top 20
     """
     from unroll.evaluation.metrics import sign_of
-    from unroll.kaggle import competitions
-    from unroll.kaggle.client import connect
-    from unroll.kaggle.ledger import read_ledger
 
     competition = choose_task(task)
     if competition.competition is None:
@@ -83,7 +76,7 @@ def leaderboard(
     best = max(scored, key=lambda entry: sign * float(entry.public_score), default=None)
     score = float(best.public_score) if best is not None else None
 
-    def enough(entries: list["LeaderboardEntry"]) -> bool:
+    def enough(entries: list[competitions.LeaderboardEntry]) -> bool:
         return len(entries) >= top and (score is None or sign * entries[-1].score < sign * score)
 
     entries = competitions.leaderboard(connect(), competition.competition, enough)

@@ -14,11 +14,13 @@ from unroll.core import paths
 from unroll.core.errors import UnrollError, warn
 from unroll.core.files import describe_files, read_json, sha256_of, sha256_of_file
 from unroll.data.competition import Competition
+from unroll.kaggle.client import connect, user_name
+from unroll.kaggle.competitions import left_today, list_submissions
+from unroll.kaggle.ledger import COMPLETE, FAILED, PENDING, Entry, mark, put_entry, read_ledger
+from unroll.kaggle.submissions import record, send, wait_for_score
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from unroll.kaggle.ledger import Entry
 
 LONGEST_MESSAGE = 200  # characters
 MOST_VALUES = 20  # of a column of predictions whose shares are shown
@@ -36,10 +38,6 @@ def submit(
     Example: unroll submit sentiment -m "wider GRU"
     """
     from unroll.data.rows import load_task
-    from unroll.kaggle.client import connect, user_name
-    from unroll.kaggle.competitions import left_today, list_submissions
-    from unroll.kaggle.ledger import FAILED, mark, read_ledger
-    from unroll.kaggle.submissions import record, send, wait_for_score
     from unroll.tracking.store import open_store
 
     if len(message) > LONGEST_MESSAGE or not message.isprintable():
@@ -99,7 +97,7 @@ def submission_lock() -> Iterator[None]:
         raise UnrollError("another `unroll submit` or `unroll scores` is running here; wait until it ends") from None
 
 
-def preflight(task: Competition, message: str, *, force: bool) -> tuple["Entry", dict[str, str]]:
+def preflight(task: Competition, message: str, *, force: bool) -> tuple[Entry, dict[str, str]]:
     """Check that a submission is valid and was made by the current models from the competition's files.
 
     Returns:
@@ -112,7 +110,6 @@ def preflight(task: Competition, message: str, *, force: bool) -> tuple["Entry",
 
     from unroll.data.rows import SOURCE_RECORD, TEST
     from unroll.data.submission import check_submission, read_sample
-    from unroll.kaggle.ledger import Entry
     from unroll.tracking.runs import find_run, workspace_tags
 
     slug = _slug_of(task)
@@ -187,9 +184,8 @@ def _summarise(predicted: "pd.DataFrame") -> str:
     return ", ".join(parts)
 
 
-def log_scores(entry: "Entry") -> "Entry":
+def log_scores(entry: Entry) -> Entry:
     """Add the scores of a complete submission to its MLflow run, once; without a run the ledger alone has them."""
-    from unroll.kaggle.ledger import COMPLETE, put_entry
     from unroll.tracking.runs import log_to_run
 
     if entry.status != COMPLETE or not entry.mlflow_run or entry.mlflow_has_score == "yes":
@@ -210,14 +206,12 @@ def log_scores(entry: "Entry") -> "Entry":
     return entry
 
 
-def report_end(entry: "Entry") -> None:
+def report_end(entry: Entry) -> None:
     """Print the score and where it is kept.
 
     Raises:
         UnrollError: the service could not score the file.
     """
-    from unroll.kaggle.ledger import FAILED, PENDING
-
     if entry.status == FAILED:
         reason = entry.error or "no reason given"
         raise UnrollError(f"Kaggle: {entry.competition}: submission {entry.reference} was not scored: {reason}")
