@@ -103,7 +103,7 @@ def read_rows(
         train_file = find_text_file(folder, task.train, task.csv)
         task, rows = _read_part(task, folder, train_file, is_train=True)
     if task.test is None:
-        is_test = choose_test_rows(_strata(rows, task), _rank(rows["group"]), test_share, seed)
+        is_test = choose_test_rows(_strata(rows, task), pd.factorize(rows["group"], sort=True)[0], test_share, seed)
         rows = rows.iloc[np.argsort(is_test, kind="stable")]
         is_test = np.sort(is_test)
     else:
@@ -116,7 +116,7 @@ def read_rows(
         rows = pd.concat([rows, test])
     fold = np.full(len(rows), TEST_FOLD, dtype=np.int64)
     train = rows[~is_test]
-    fold[~is_test] = assign_folds(_strata(train, task), _rank(train["group"]), folds, seed)
+    fold[~is_test] = assign_folds(_strata(train, task), pd.factorize(train["group"], sort=True)[0], folds, seed)
     rows = rows.reset_index(drop=True).assign(part=np.where(is_test, TEST, TRAIN), fold=fold)
     rows.insert(0, "row_id", np.arange(len(rows)))
     return task, rows
@@ -236,11 +236,6 @@ def _read_label_files(task: Competition, folder: Path) -> pd.DataFrame:
     ids = [str(number) for number in range(1, len(texts) + 1)]
     truth = np.array(labels, dtype=np.float64)
     return pd.DataFrame({"id": ids, "group": _fold_case(texts), "text": texts, TRUTH + task.target.columns[0]: truth})
-
-
-def _rank(values: pd.Series) -> npt.NDArray[np.int64]:
-    """Number texts by their place among the different ones in ascending order, (N,)."""
-    return np.asarray(pd.factorize(values, sort=True)[0], dtype=np.int64)
 
 
 def _fold_case(texts: Iterable[str]) -> list[str]:
