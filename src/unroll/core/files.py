@@ -66,7 +66,7 @@ def new_output(path: Path) -> Iterator[Path]:
     check_written(path)
     with new_folder(path) as scratch:
         yield scratch
-        write_manifest(scratch)
+        write_json(scratch / MANIFEST, {"files": describe_files(scratch, but=MANIFEST)})
 
 
 @contextmanager
@@ -148,11 +148,6 @@ def describe_files(folder: Path, *, but: str) -> list[dict[str, Any]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path != folder / but
     ]
-
-
-def write_manifest(folder: Path) -> None:
-    """Write manifest.json: the size and sha256 of every file of a finished folder."""
-    write_json(folder / MANIFEST, {"files": describe_files(folder, but=MANIFEST)})
 
 
 def check_manifest(folder: Path, fix: str) -> None:
