@@ -117,9 +117,12 @@ def test_a_probability_out_of_range_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_text_is_known_where_all_its_training_rows_agree() -> None:
-    truth = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    found = find_known_truth(["a", "a", "b", "b"], truth, ["b", "a", "c", "a"])
-    np.testing.assert_array_equal(found, [[np.nan] * 2, [1, 0], [np.nan] * 2, [1, 0]])
+    task = define(target={"columns": ["one", "two"], "kind": "multilabel"}, metric="auc")
+    rows = pd.DataFrame({"text": list("aabb") + list("baca"), "part": ["train"] * 4 + ["test"] * 4})
+    rows = rows.assign(**{"true:one": [1, 1, 0, 1] + [np.nan] * 4, "true:two": [0, 0, 1, 1] + [np.nan] * 4})
+    truth, known = find_known_truth(task, rows)
+    np.testing.assert_array_equal(truth, [[np.nan] * 2, [1, 0], [np.nan] * 2, [1, 0]])
+    assert known.tolist() == [False, True, False, True]
 
 
 @pytest.mark.parametrize(

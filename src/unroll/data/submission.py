@@ -1,6 +1,5 @@
 """A submission: known truth, the competition's own form, and the check before it is uploaded."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,23 @@ from pyarrow import compute
 
 from unroll.core.errors import UnrollError
 from unroll.data.competition import CLASSES, Competition, SubmissionColumns
-from unroll.data.rows import NUMBER
+from unroll.data.rows import NUMBER, TEST, TRAIN, truth_of
 from unroll.data.tables import TextFile, find_text_file
 
 Floats = npt.NDArray[np.floating[Any]]
 
 
-def find_known_truth(train_texts: Sequence[str], truth: Floats, texts: Sequence[str]) -> Floats:
-    """Look up texts, letter for letter, in the training part.
-
-    Args:
-        train_texts: (N,).
-        truth: of each, (N, K).
-        texts: (R,).
+def find_known_truth(task: Competition, rows: pd.DataFrame) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Look up the texts of the test part, letter for letter, in the training part of a table of rows.
 
     Returns:
-        The truth of each text that the training part has with one truth only, NaN for any other, (R, K).
+        The truth of each test row whose text has one truth only, NaN for any other, (R, K); where it is known, (R,).
     """
-    table = pd.DataFrame(truth).groupby(pd.Series(train_texts, dtype=object), sort=False)
-    known = table.first().where(table.nunique().max(axis=1) == 1)
-    return known.reindex(list(texts)).to_numpy(np.float64)
+    train, test = rows[rows["part"] == TRAIN], rows[rows["part"] == TEST]
+    table = pd.DataFrame(truth_of(train, task)).groupby(train["text"].to_numpy(object), sort=False)
+    found = table.first().where(table.nunique().max(axis=1) == 1).reindex(test["text"].to_numpy(object))
+    truth = found.to_numpy(np.float64)
+    return truth, np.isfinite(truth).all(1)
 
 
 def read_sample(task: Competition, folder: Path, ids: pd.Series) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from unroll.core.files import new_file, read_json, sha256_of, write_json
 from unroll.core.params import read_config
 from unroll.core.settings import Config
 from unroll.data.competition import CLASSES, Competition
-from unroll.data.rows import TEST, TRAIN, load_task, predictions_of, truth_of
+from unroll.data.rows import TEST, load_task, predictions_of, truth_of
 from unroll.data.submission import find_known_truth
 from unroll.evaluation.comparison import choose_best, decide_table, join_predictions, score_table
 from unroll.evaluation.leaderboard import estimate_leaderboard
@@ -79,11 +79,7 @@ def find_outputs(config: Config, task: Competition) -> TaskOutputs | None:
 
 
 def _estimate(config: Config, task: Competition, rows: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
-    train, test = rows[rows["part"] == TRAIN], rows[rows["part"] == TEST]
-    known = np.zeros(len(test), dtype=bool)
-    if config.task[task.name].ensemble.known_labels:
-        truth = find_known_truth(train["text"].tolist(), truth_of(train, task), test["text"].tolist())
-        known = np.asarray(np.isfinite(truth).all(1))
+    known = find_known_truth(task, rows)[1] & config.task[task.name].ensemble.known_labels
     correct = pd.Series((decide_table(table, task) == truth_of(table, task)).all(1), index=table["row_id"])
     return asdict(estimate_leaderboard(rows, correct, known, seed=config.seed))
 

@@ -10,7 +10,7 @@ from unroll.core.errors import run_program
 from unroll.core.files import new_file, sha256_of, sha256_of_file, write_json
 from unroll.core.params import read_config
 from unroll.data.competition import CLASSES
-from unroll.data.rows import TEST, TRAIN, load_task, predictions_of, truth_of
+from unroll.data.rows import TEST, load_task, predictions_of
 from unroll.data.submission import find_known_truth, make_submission, read_sample
 from unroll.models.ensemble import load_ensemble
 
@@ -19,16 +19,14 @@ def main(task_name: str) -> None:
     """Write reports/submissions/<task>.csv and, beside it, <task>.json with its origin."""
     config, task = read_config(paths.PARAMS), load_task(paths.competition(task_name), paths.rows(task_name))
     rows, folder = pd.read_parquet(paths.rows(task.name)), paths.ensemble(task.name)
-    train, test = rows[rows["part"] == TRAIN], rows[rows["part"] == TEST]
+    test = rows[rows["part"] == TEST]
     table = pd.read_parquet(folder / "test.parquet").set_index("row_id").loc[test["row_id"]]
     predictions, decision = predictions_of(table, task), load_ensemble(folder / "weights.json", task)[2]
-    decided, known = decision.apply(predictions, task), np.zeros(len(test), dtype=bool)
-    if config.task[task.name].ensemble.known_labels:
-        truth = find_known_truth(train["text"].tolist(), truth_of(train, task), test["text"].tolist())
-        known = np.asarray(np.isfinite(truth).all(1))
-        decided[known] = truth[known]
-        certain = np.eye(len(task.outputs))[truth[known, 0].astype(int)] if task.kind in CLASSES else truth[known]
-        predictions[known] = certain
+    decided, (truth, known) = decision.apply(predictions, task), find_known_truth(task, rows)
+    known &= config.task[task.name].ensemble.known_labels
+    decided[known] = truth[known]
+    certain = np.eye(len(task.outputs))[truth[known, 0].astype(int)] if task.kind in CLASSES else truth[known]
+    predictions[known] = certain
 
     path = paths.submission(task.name)
     sample = read_sample(task, paths.raw(task.name), test["id"])
