@@ -4,7 +4,8 @@ import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 from unroll.core.errors import UnrollError
 from unroll.data.tables import TextFile
@@ -72,15 +73,9 @@ def parse_texts(
     return TextColumn(found[0], file.read_columns(found)[found[0]].to_pylist())
 
 
-class _Echo:
-    """A file whose `write` returns what is written."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
 def format_csv(rows: Iterable[Sequence[str]]) -> str:
     """Return rows, the header among them, as CSV; fields with separators, quotes or line breaks are quoted."""
     # csv quotes a field for a line break that is part of the line end it is given, so it is given both.
-    writer = csv.writer(_Echo(), lineterminator="\r\n")
+    echo: Any = SimpleNamespace(write=str)  # a file whose `write` returns what is written
+    writer = csv.writer(echo, lineterminator="\r\n")
     return "".join(writer.writerow(row).removesuffix("\r\n") + "\n" for row in rows)
