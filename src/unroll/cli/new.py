@@ -1,6 +1,5 @@
 """`unroll new`: a competition's definition, proposed from its files."""
 
-import io
 import json
 import shutil
 import sys
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from ruamel.yaml import YAML
 
 from unroll.core import paths
 from unroll.core.errors import UnrollError
@@ -96,12 +94,7 @@ def show(found: "Proposal") -> None:
 
 
 def write_definition(path: Path, keys: dict[str, Any]) -> None:
-    """Write a definition as YAML, lists and mappings in one line."""
-    yaml, lines = YAML(typ="safe"), []
-    yaml.default_flow_style, yaml.width, yaml.allow_unicode = True, 4096, True
-    for key, value in keys.items():
-        stream = io.StringIO()
-        yaml.dump(value, stream)
-        lines.append(f"{key}: {stream.getvalue().removesuffix('...' + chr(10)).strip()}\n")
+    """Write a definition as YAML, each value in one line, as JSON has it."""
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in keys.items()]
     with new_file(path) as scratch:
         scratch.write_text("".join(lines), encoding="utf-8")
