@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ from unroll.core.errors import UnrollError
 from unroll.core.files import new_file
 from unroll.data.competition import CLASSES, Competition
 from unroll.data.texts import TextColumn, format_csv, parse_texts, read_texts
-from unroll.models.decisions import Decision, Floats
+from unroll.models.decisions import Decision, Floats, name_prediction
 
 if TYPE_CHECKING:
     from unroll.models.ensemble import Probabilities
@@ -190,18 +190,10 @@ class Predictions:
 def format_json(found: Predictions, texts: Sequence[str], unknown: Sequence[Sequence[str]]) -> str:
     """Return a list with an object a text."""
     task, content = found.task, []
-    for row, (text, tokens) in enumerate(zip(texts, unknown, strict=True)):
-        named, chosen = dict(zip(task.outputs, found.outputs[row].tolist(), strict=True)), found.rank(row, 1)
-        each: dict[str, Any] = {"text": text}
-        if task.kind == "number":
-            each |= {"values": named}
-        elif task.kind in CLASSES:
-            label = task.outputs[chosen[0]]
-            each |= {"label": label, "name": task.output_names[chosen[0]], "probability": named[label]}
-            each |= {"probabilities": named}
-        else:
-            each |= {"labels": [task.outputs[number] for number in chosen], "probabilities": named}
-        content.append({**each, "unknown": tokens})
+    for text, outputs, decided, tokens in zip(texts, found.outputs, found.decided, unknown, strict=True):
+        named = name_prediction(task, outputs, decided)
+        name = {"name": task.output_names[int(decided[0])]} if task.kind in CLASSES else {}
+        content.append({"text": text, **named, **name, "unknown": tokens})
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
-from unroll.data.competition import Competition
+from unroll.data.competition import CLASSES, Competition
 
 Floats = npt.NDArray[np.floating[Any]]
 Rule = Literal["none", "argmax", "threshold", "thresholds", "cuts"]
@@ -61,3 +61,19 @@ class Decision:
         else:
             classes = predictions.argmax(1)
         return classes[:, None].astype(np.float64)
+
+
+def name_prediction(task: Competition, outputs: Floats, decided: Floats) -> dict[str, Any]:
+    """Return what is predicted for a text by name, given its outputs, (P,), and what is decided from them, (K,).
+
+    One of several labels has `label`, its `probability` and the `probabilities` of all; several labels have `labels`,
+    those decided on, and `probabilities`; numbers have `values`.
+    """
+    named = dict(zip(task.outputs, outputs.tolist(), strict=True))
+    if task.kind == "number":
+        return {"values": named}
+    if task.kind in CLASSES:
+        label = task.outputs[int(decided[0])]
+        return {"label": label, "probability": named[label], "probabilities": named}
+    labels = [name for name, value in zip(task.outputs, decided, strict=True) if value]
+    return {"labels": labels, "probabilities": named}

@@ -9,18 +9,14 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
-from unroll.data.competition import CLASSES, Competition
-from unroll.models.decisions import Decision
+from unroll.data.competition import Competition
+from unroll.models.decisions import Decision, name_prediction
 from unroll.models.ensemble import read_calibration
 from unroll.models.predictor import load_predictor
 
 
 class Prediction(BaseModel):
-    """What is predicted for a text.
-
-    One of several labels has `label`, its `probability` and the `probabilities` of all; several labels have `labels`,
-    those decided on, and `probabilities`; numbers have `values`.
-    """
+    """What is predicted for a text, as of `name_prediction`."""
 
     label: str | None = None
     probability: float | None = None
@@ -50,20 +46,9 @@ class TextModel(PythonModel):
         """Predict each text alone; MLflow refuses other values than strings because of the type hint."""
         if not model_input:
             return []
-        predictions, outputs = self.predictor.predict(model_input), self.task.outputs
-        decided = self.decision.apply(predictions, self.task)
-        found = []
-        for row, values in zip(predictions.tolist(), decided.tolist(), strict=True):
-            named = dict(zip(outputs, row, strict=True))
-            if self.task.kind == "number":
-                found.append(Prediction(values=named))
-            elif self.task.kind in CLASSES:
-                label = outputs[int(values[0])]
-                found.append(Prediction(label=label, probability=named[label], probabilities=named))
-            else:
-                labels = [name for name, value in zip(outputs, values, strict=True) if value]
-                found.append(Prediction(labels=labels, probabilities=named))
-        return found
+        predictions = self.predictor.predict(model_input)
+        pairs = zip(predictions, self.decision.apply(predictions, self.task), strict=True)
+        return [Prediction(**name_prediction(self.task, *pair)) for pair in pairs]
 
 
 set_model(TextModel())
