@@ -88,7 +88,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in DEFINITIONS:
             for stage in (settings, download, prepare, tokenize, train, ensemble, evaluate, submission):
                 stage.main(name)
-        hello.main(verbose=False)
+        hello.main()
         with contextlib.redirect_stderr(io.StringIO()) as told:
             report.main()
         assert "warning" not in told.getvalue(), told.getvalue()

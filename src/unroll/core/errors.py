@@ -59,6 +59,11 @@ def run_program(main: Callable[[], None]) -> None:
         raise SystemExit(130) from None
 
 
+def run_stage(main: Callable[..., None]) -> None:
+    """Run a stage's main function with the program's arguments; see run_program."""
+    run_program(lambda: main(*sys.argv[1:]))
+
+
 def print_interrupted() -> None:
     """Print how to continue after Ctrl-C."""
     command = "`dvc repro`" if "DVC_STAGE" in os.environ else "the same command"

@@ -1,10 +1,9 @@
 """Stage download: a task's raw files as served, with source.json beside them."""
 
-import sys
 from pathlib import Path
 
 from unroll.core import paths
-from unroll.core.errors import run_program
+from unroll.core.errors import run_stage
 from unroll.core.files import new_folder
 from unroll.core.params import read_config
 from unroll.data.competition import load_competition
@@ -23,4 +22,4 @@ def main(task_name: str) -> None:
 
 
 if __name__ == "__main__":
-    run_program(lambda: main(*sys.argv[1:]))
+    run_stage(main)

@@ -1,12 +1,10 @@
 """Stage ensemble: weights fitted on out-of-fold predictions, and the cells' predictions mixed by them."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 
 from unroll.core import paths
-from unroll.core.errors import UnrollError, run_program
+from unroll.core.errors import UnrollError, run_stage
 from unroll.core.files import new_output
 from unroll.core.params import read_config
 from unroll.data.rows import load_task, predictions_of, predictions_table, truth_of
@@ -50,4 +48,4 @@ def main(task_name: str) -> None:
 
 
 if __name__ == "__main__":
-    run_program(lambda: main(*sys.argv[1:]))
+    run_stage(main)

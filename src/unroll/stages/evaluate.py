@@ -1,6 +1,5 @@
 """Stage evaluate: scores of each cell and of the ensemble, plots, and what MLflow lacks of the task's runs."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from unroll.core import paths
-from unroll.core.errors import UnrollError, run_program, warn
+from unroll.core.errors import UnrollError, run_stage, warn
 from unroll.core.files import new_file, read_json, sha256_of, write_json
 from unroll.core.params import read_config
 from unroll.core.settings import Config
@@ -113,4 +112,4 @@ def _name_values(task: Competition, values: np.ndarray[Any, Any], truth: np.ndar
 
 
 if __name__ == "__main__":
-    run_program(lambda: main(*sys.argv[1:]))
+    run_stage(main)

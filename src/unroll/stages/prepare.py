@@ -1,9 +1,7 @@
 """Stage prepare: raw files as one checked table of rows with parts and folds."""
 
-import sys
-
 from unroll.core import paths
-from unroll.core.errors import run_program
+from unroll.core.errors import run_stage
 from unroll.core.params import read_config
 from unroll.data.competition import load_competition
 from unroll.data.rows import TEST, TRAIN, naming_source, read_rows, write_rows
@@ -24,4 +22,4 @@ def main(task_name: str) -> None:
 
 
 if __name__ == "__main__":
-    run_program(lambda: main(*sys.argv[1:]))
+    run_stage(main)

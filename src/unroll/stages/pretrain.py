@@ -1,13 +1,12 @@
 """Stage pretrain: the cells of a task learn other texts first; the task's corpus in the vocabulary of both."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from unroll.core import paths
-from unroll.core.errors import run_program, warn
+from unroll.core.errors import run_stage, warn
 from unroll.core.files import check_written, new_output, sha256_of_array, write_json
 from unroll.core.params import read_config
 from unroll.core.settings import TaskConfig
@@ -115,4 +114,4 @@ def run_params(sections: TaskConfig) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    run_program(lambda: main(*sys.argv[1:]))
+    run_stage(main)

@@ -1,9 +1,7 @@
 """Stage settings: a task's settings, defaults and differences, as a file on whose keys the other stages depend."""
 
-import sys
-
 from unroll.core import paths
-from unroll.core.errors import UnrollError, run_program
+from unroll.core.errors import UnrollError, run_stage
 from unroll.core.files import write_json
 from unroll.core.params import read_config
 
@@ -20,4 +18,4 @@ def main(task_name: str) -> None:
 
 
 if __name__ == "__main__":
-    run_program(lambda: main(*sys.argv[1:]))
+    run_stage(main)

@@ -1,12 +1,10 @@
 """Stage submission: the ensemble's predictions in the competition's form."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 
 from unroll.core import paths
-from unroll.core.errors import run_program
+from unroll.core.errors import run_stage
 from unroll.core.files import new_file, sha256_of, sha256_of_file, write_json
 from unroll.core.params import read_config
 from unroll.data.competition import CLASSES
@@ -43,4 +41,4 @@ def main(task_name: str) -> None:
 
 
 if __name__ == "__main__":
-    run_program(lambda: main(*sys.argv[1:]))
+    run_stage(main)

@@ -1,11 +1,9 @@
 """Stage tokenize: rows as ragged arrays of token numbers, with the vocabulary that gives the numbers."""
 
-import sys
-
 import numpy as np
 
 from unroll.core import paths
-from unroll.core.errors import run_program
+from unroll.core.errors import run_stage
 from unroll.core.files import new_output, write_json
 from unroll.core.params import read_config
 from unroll.data.rows import load_task
@@ -45,4 +43,4 @@ def main(task_name: str) -> None:
 
 
 if __name__ == "__main__":
-    run_program(lambda: main(*sys.argv[1:]))
+    run_stage(main)

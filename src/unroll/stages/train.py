@@ -1,7 +1,6 @@
 """Stage train: every cell on every fold that is to run; bundles, probabilities and scores."""
 
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from unroll.core import paths
-from unroll.core.errors import UnrollError, run_program
+from unroll.core.errors import UnrollError, run_stage
 from unroll.core.files import check_written, new_output, sha256_of, write_json
 from unroll.core.params import read_config
 from unroll.data.rows import load_task, predictions_of
@@ -99,4 +98,4 @@ def run_params(training: Training) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_program(lambda: main(*sys.argv[1:]))
+    run_stage(main)
