@@ -42,17 +42,11 @@ def run_program(main: Callable[[], None]) -> None:
         main()
     except UnrollError as error:
         fail(str(error))
-    except OSError as error:
-        message = explain_os_error(error)
+    except (OSError, RuntimeError, MemoryError) as error:
+        message = explain_fault(error)
         if message is None:
             raise
         fail(message)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        fail(
-            "out of memory; lower train.batch_size, model.hidden or model.layers in params.yaml, or end other programs"
-        )
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the exit
         print_interrupted()
@@ -78,8 +72,11 @@ def handle_interrupt(kind: type[BaseException], error: BaseException, trace: Tra
         sys.__excepthook__(kind, error, trace)
 
 
-def explain_os_error(error: OSError) -> str | None:
-    """Return a message for an error that says that a file cannot be read or written, None for any other."""
+def explain_fault(error: Exception) -> str | None:
+    """Return a message for a file that cannot be read or written, and for memory that ran out; None for any other."""
+    if not isinstance(error, OSError):
+        settings = "train.batch_size, model.hidden or model.layers in params.yaml"
+        return f"out of memory; lower {settings}, or end other programs" if is_out_of_memory(error) else None
     file = f"{error.filename}: " if error.filename else ""
     if error.errno in NOT_WRITABLE:
         return f"{file}{error.strerror}; make it readable and its folder writable, and run the same command again"
