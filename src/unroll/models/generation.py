@@ -35,10 +35,9 @@ class Generator:
             seed: of the draws.
             never: tokens that do not come.
         """
-        source, weights = self.bundle.model.recurrent, self.bundle.model.recurrent.all_weights[0]
+        source = self.bundle.model.recurrent
         layer = CELLS[self.bundle.cell](source.input_size, source.hidden_size, batch_first=True)
-        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-        layer.load_state_dict(dict(zip(names, weights, strict=True)))
+        layer.load_state_dict({name: each for name, each in source.state_dict().items() if name.endswith("_l0")})
         draws = torch.Generator().manual_seed(seed)
         banned = self.bundle.vocabulary.encode(list(never)).tolist()
         ids, state, found = self.bundle.vocabulary.encode(list(begin)).tolist(), None, list[str]()
