@@ -86,7 +86,7 @@ def extend_vocabulary(
     Returns:
         The larger vocabulary of V words, and the joined vectors, (V, size); see load_vectors.
     """
-    everything = vocabulary.extend(tokens)
+    everything = vocabulary.append(sorted(set(tokens)))
     vectors = join_vectors([load_vectors(name, everything, cache) for name in names])
     kept = np.isfinite(vectors).all(1) | (np.arange(len(everything)) < len(vocabulary))
     return everything.restrict(kept)[0], vectors[kept]

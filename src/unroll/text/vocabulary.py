@@ -89,10 +89,6 @@ class Vocabulary:
         """Add the tokens that are not yet listed, in their order, after those that are."""
         return Vocabulary((*self.tokens, *(token for token in dict.fromkeys(tokens) if token not in self._ids)))
 
-    def extend(self, tokens: Iterable[str]) -> "Vocabulary":
-        """Add the tokens that are not yet listed, in alphabetical order, after those that are."""
-        return self.append(sorted(set(tokens)))
-
     def restrict(self, known: npt.NDArray[np.bool_]) -> tuple["Vocabulary", TokenIds]:
         """Keep only some tokens.
 
