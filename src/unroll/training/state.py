@@ -61,16 +61,12 @@ class History:
     best_epoch: int = 0
     planned: int = 0
 
-    @property
-    def best(self) -> EpochRecord:
-        """Return the record of the epoch whose weights were kept."""
-        return self.epochs[self.best_epoch - 1]
-
     def is_better(self, record: EpochRecord) -> bool:
         """Return whether an epoch is better than the best so far; a score that is not a number is the worst."""
         if not record.scores:
             return True
-        new, old = (sign_of(self.metric) * each.scores[self.metric] for each in (record, self.best))
+        both = (record, self.epochs[self.best_epoch - 1])
+        new, old = (sign_of(self.metric) * each.scores[self.metric] for each in both)
         return new > old or (math.isnan(old) and not math.isnan(new))
 
 
