@@ -230,7 +230,7 @@ def epoch(folder: Path, words: int, config: TaskConfig) -> tuple[float, int, flo
     begin, batches, own = time.perf_counter(), 0, 0
     recipe, train = config.train, np.flatnonzero(corpus.folds > 0)
     for batch in iterate_batches(corpus, train, recipe.batch_size, recipe.batch_tokens, generator):
-        logits = model(batch.with_tokens(batch.tokens % min(words, 20_000)))
+        logits = model(replace(batch, tokens=batch.tokens % min(words, 20_000)))
         loops.learn(model, optimizer, logits, batch.targets[:, 0].long())
         batches += 1
         if batches % 50 == 1:

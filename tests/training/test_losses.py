@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_a_language_model_predicts_the_word_after_and_the_word_before(
                 if word != UNKNOWN_ID:
                     logits = (scaled @ projection(state))[UNKNOWN_ID + 1 :]
                     expected -= logits.log_softmax(0)[word - UNKNOWN_ID - 1].item()
-    found = [language_model(hidden, batch.with_tokens(tokens)).item() for _ in range(200)]
+    found = [language_model(hidden, replace(batch, tokens=tokens)).item() for _ in range(200)]
     assert (len(set(found)) > 1) == is_sampled
     assert np.mean(found) == pytest.approx(expected, rel=0.01 if is_sampled else 1e-5)
 

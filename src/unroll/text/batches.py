@@ -1,8 +1,7 @@
 """Batches: sequences of similar lengths with the spans in them, padded to one length, as tensors."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -34,16 +33,11 @@ class Batch:
     targets: Tensor
     spans: Tensor
 
-    def with_tokens(self, tokens: Tensor) -> "Batch":
-        """Return the same spans over other tokens, (B, T)."""
-        return replace(self, tokens=tokens)
-
     def to(self, device: torch.device) -> "Batch":
         """Return the same batch on another device."""
-        moved: dict[str, Any] = {}
-        for item in fields(self):
-            part = getattr(self, item.name)
-            moved[item.name] = None if part is None else part.to(device, non_blocking=True)
+        moved = {
+            name: None if part is None else part.to(device, non_blocking=True) for name, part in vars(self).items()
+        }
         return Batch(**moved)
 
 

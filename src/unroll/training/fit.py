@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Never
@@ -123,7 +124,7 @@ def train_epoch(
     scored = f", {metric} {epochs[-1].scores[metric]:.4f}" if epochs and epochs[-1].scores else ""
     for step, (batch, totals, weight) in enumerate(batches, start=1):
         batch = batch.to(device)
-        batch = batch.with_tokens(drop_words(batch.tokens, state.drop_rates))
+        batch = replace(batch, tokens=drop_words(batch.tokens, state.drop_rates))
         try:
             losses.append(state.step(batch, totals))
             is_read = device.type == "cpu" or step % STEPS_A_READING == 0
