@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unroll.data.competition import CLASSES, Competition
+from unroll.data.competition import CLASSES, OF_PREDICTIONS, Competition
 from unroll.data.rows import TRUTH, predictions_of, truth_of
 from unroll.evaluation.decisions import decide_nested
-from unroll.evaluation.metrics import FUNCTIONS, Floats, is_soft, mean_by_group, score, sign_of
+from unroll.evaluation.metrics import FUNCTIONS, mean_by_group, score, sign_of
 from unroll.evaluation.significance import Difference, accuracy_by, bootstrap, compare_scores
+from unroll.models.decisions import Floats
 
 MIN_SHARED = 0.5  # of the smaller set of rows
 
@@ -53,7 +54,7 @@ def score_interval(table: pd.DataFrame, task: Competition, *, seed: int) -> tupl
         outcomes = table[["group"]].assign(correct=(decided == truth).all(1))
         line = accuracy_by(outcomes, pd.Categorical(["all"]).repeat(len(table)), seed=seed).iloc[0]
         return float(line["low"]), float(line["high"])
-    metric, values = FUNCTIONS[task.metric], predictions if is_soft(task.metric) else decided
+    metric, values = FUNCTIONS[task.metric], predictions if task.metric in OF_PREDICTIONS else decided
     return bootstrap(lambda rows: metric(task, truth[rows], values[rows]), table["group"], seed=seed)
 
 
@@ -64,7 +65,7 @@ def score_columns(table: pd.DataFrame, task: Competition) -> pd.DataFrame:
     lines = []
     for place, name in enumerate(task.output_names):
         one = [place]
-        values = {each: predictions[:, one] if is_soft(each) else decided[:, one] for each in names}
+        values = {each: (predictions if each in OF_PREDICTIONS else decided)[:, one] for each in names}
         scores = {each: FUNCTIONS[each](task, truth[:, one], values[each]) for each in names}
         lines.append({"column": name, "mean": float(truth[:, place].mean()), **scores})
     return pd.DataFrame(lines)

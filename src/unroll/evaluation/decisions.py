@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unroll.data.competition import Competition
-from unroll.evaluation.metrics import FUNCTIONS, Floats, is_soft, sign_of
-from unroll.models.decisions import Decision
+from unroll.data.competition import OF_PREDICTIONS, Competition
+from unroll.evaluation.metrics import FUNCTIONS, sign_of
+from unroll.models.decisions import Decision, Floats
 
 CANDIDATES = 100  # values that are tried in each place, quantiles of the predictions
 ROUNDS = 3  # over all places
@@ -26,7 +26,7 @@ def fit_decision(task: Competition, predictions: Floats, truth: Floats) -> Decis
     def loss(decision: Decision) -> float:
         return -sign_of(task.metric) * FUNCTIONS[task.metric](task, truth, decision.apply(predictions, task))
 
-    if is_soft(task.metric) or task.metric == "accuracy" or (task.kind == "classes" and outputs > 2):
+    if task.metric in OF_PREDICTIONS or task.metric == "accuracy" or (task.kind == "classes" and outputs > 2):
         return default
     if task.kind == "classes":
         return _search(Decision("threshold", (0.5,)), predictions[:, [task.positive_class]], loss)

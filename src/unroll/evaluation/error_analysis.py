@@ -14,10 +14,9 @@ from unroll.data.competition import Competition
 from unroll.data.rows import predictions_of, truth_of
 from unroll.evaluation.comparison import decide_table
 from unroll.evaluation.significance import Kinds
+from unroll.models.decisions import Floats
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
 LONGEST_TEXT = 300  # characters that are shown
 TURNS = ("neither", "negation", "contrast", "both")
 NEGATIONS = {"not", "n't", "never", "no", "nothing", "nor", "neither", "none", "nobody", "without", "hardly", "barely",

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from unroll.data.rows import TEST, TRAIN
-from unroll.evaluation.significance import Floats, Kinds, interval, resample, sum_by_group
+from unroll.evaluation.significance import Kinds, interval, resample, sum_by_group
+from unroll.models.decisions import Floats
 
 Ints = npt.NDArray[np.int64]
 Tokens = tuple[str, ...]

@@ -11,9 +11,8 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from unroll.data.competition import OF_PREDICTIONS, Competition
-from unroll.models.decisions import Decision
+from unroll.models.decisions import Decision, Floats
 
-Floats = npt.NDArray[np.floating[Any]]
 Function = Callable[[Competition, Floats, Floats], float]
 
 SMALLER_IS_BETTER = ("log_loss", "rmse", "mae", "mcrmse")
@@ -42,12 +41,8 @@ def score(task: Competition, predictions: Floats, truth: Floats, decided: Floats
     predictions, truth = predictions.astype(np.float64), truth.astype(np.float64)
     decided = Decision.default(task).apply(predictions, task) if decided is None else decided
     names = dict.fromkeys([task.metric, *USUAL[task.kind]])
-    return {name: float(FUNCTIONS[name](task, truth, predictions if is_soft(name) else decided)) for name in names}
-
-
-def is_soft(metric: str) -> bool:
-    """Return whether a metric scores predictions, not what is decided from them."""
-    return metric in OF_PREDICTIONS
+    values = {name: predictions if name in OF_PREDICTIONS else decided for name in names}
+    return {name: float(FUNCTIONS[name](task, truth, values[name])) for name in names}
 
 
 def mean_by_group(task: Competition, predictions: Floats, truth: Floats, groups: npt.NDArray[Any]) -> float:

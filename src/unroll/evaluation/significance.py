@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import binomtest
 
-from unroll.data.competition import Competition
-from unroll.evaluation.metrics import FUNCTIONS, is_soft
+from unroll.data.competition import OF_PREDICTIONS, Competition
+from unroll.evaluation.metrics import FUNCTIONS
+from unroll.models.decisions import Floats
 
-Floats = npt.NDArray[np.floating[Any]]
 Kinds: TypeAlias = "pd.Categorical[Any]"
 
 DRAWS = 2000
@@ -102,8 +102,7 @@ def compare_scores(
         drawn = resample(sums, np.random.default_rng(seed))
         low, high = interval(drawn[:, 0] / drawn[:, 1])
         return Difference(float(gains.mean()), float(low), float(high), p_value, len(sums), DRAWS)
-    metric, soft = FUNCTIONS[task.metric], is_soft(task.metric)
-    values = predictions if soft else decided
+    metric, values = FUNCTIONS[task.metric], predictions if task.metric in OF_PREDICTIONS else decided
 
     def difference(rows: npt.NDArray[np.int64]) -> float:
         return metric(task, truth[rows], values[1][rows]) - metric(task, truth[rows], values[0][rows])

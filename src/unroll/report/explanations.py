@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from matplotlib import colormaps
@@ -13,13 +12,12 @@ from matplotlib.patches import Rectangle
 from unroll.evaluation.error_analysis import by_turn
 from unroll.models.bundle import load_bundle
 from unroll.models.cells import read_weights, unroll
+from unroll.models.decisions import Floats
 from unroll.models.predictor import explain, load_predictor
 from unroll.report.results import TaskResults
 from unroll.report.style import INK, Figure, new_figure, to_svg
 from unroll.text.encode import SpanAligner
 from unroll.text.vocabulary import UNKNOWN, get_tokenizer
-
-Floats = npt.NDArray[np.floating]
 
 EQUATIONS = {  # those of unroll.models.cells; σ is the logistic function
     "RNN": {"hidden": "h′ = tanh(W_ih x + b_ih + W_hh h + b_hh)"},
