@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Annotated, Any, Literal, cast
 
@@ -159,11 +160,8 @@ class TextFile:
             if not header:
                 header = list(content)
                 yield number, header
-            values = [content.get(name) for name in header]
-            yield (
-                number,
-                ["" if value is None else value if isinstance(value, str) else json.dumps(value) for value in values],
-            )
+            values = ["" if value is None else value for value in map(content.get, header)]
+            yield number, [value if isinstance(value, str) else json.dumps(value) for value in values]
 
     def read_header(self) -> list[str]:
         """Return the names of the columns."""
@@ -186,11 +184,8 @@ class TextFile:
                 raise UnrollError(f"{self.path}: line 1: expected a column {column}, found {found}")
         places = [header.index(column) for column in columns]
         chunks: list[list[pa.Array]] = [[] for _ in columns]
-        rows = self.rows()
-        next(rows)
-        while block := [
-            [fields[place] for place in places] for _, (_, fields) in zip(range(CHUNK), rows, strict=False)
-        ]:
+        rows = islice(self.rows(), 1, None)
+        while block := [[fields[place] for place in places] for _, fields in islice(rows, CHUNK)]:
             for chunk, values in zip(chunks, zip(*block, strict=True), strict=True):
                 chunk.append(pa.array(values, pa.large_string()))
         if not chunks[0]:
@@ -202,8 +197,7 @@ class TextFile:
         row = compute.index(is_right, False).as_py()
         if row >= 0:
             line = next(line for number, (line, _) in enumerate(self.rows(), start=-1) if number == row)
-            value = values[row]
-            found = str(value.as_py() if isinstance(value, pa.Scalar) else value)
+            found = str(values[row])
             found = found if len(found) <= 60 else f"{found[:60]}…"
             raise UnrollError(f"{self.path}: line {line}: {column}: found {found!r}, expected {expected}")
 
