@@ -95,7 +95,7 @@ def train_on_task(config: Config, name: str, cell: str) -> Path:
 
     from unroll.core.files import sha256_of_array
     from unroll.data.corpora import Document
-    from unroll.data.rows import TRUTH, load_task
+    from unroll.data.rows import TRAIN, TRUTH, load_task
     from unroll.text.documents import join_vocabularies, make_document_corpus, tokenize_documents
     from unroll.text.vocabulary import UNKNOWN, Vocabulary
     from unroll.training.fold_data import TrainingData
@@ -109,16 +109,11 @@ def train_on_task(config: Config, name: str, cell: str) -> Path:
     task, sections = load_task(paths.competition(name), paths.rows(name)), config.task[name]
     if task.kind not in CLASSES:
         raise UnrollError(f"{name}: targets of kind {task.kind}, expected classes, or generate from a corpus")
-    rows = parquet.read_table(paths.rows(name), columns=["text", "part", f"{TRUTH}{task.target.columns[0]}"])
-    texts, parts, truth = (column.to_pylist() for column in rows.columns)
-    documents = tokenize_documents(
-        (
-            Document(text, task.outputs[int(number)])
-            for text, part, number in zip(texts, parts, truth, strict=True)
-            if part == "train"
-        ),
-        sections.text, None, label_first=True,
-    )  # fmt: skip
+    columns = ["text", TRUTH + task.target.columns[0]]
+    rows = parquet.read_table(paths.rows(name), columns=columns, filters=[("part", "=", TRAIN)])
+    pairs = zip(*(column.to_pylist() for column in rows.columns), strict=True)
+    texts = [Document(text, task.outputs[int(number)]) for text, number in pairs]
+    documents = tokenize_documents(texts, sections.text, None, label_first=True)
     pretrain = sections.pretrain.model_copy(update={"min_count": 1, "max_size": None, "passes": 12})
     vocabulary = join_vocabularies(Vocabulary((UNKNOWN,)), documents, pretrain)
     corpus = make_document_corpus(documents, vocabulary, pretrain.chunk, config.seed)
