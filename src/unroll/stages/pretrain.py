@@ -7,12 +7,11 @@ import numpy as np
 
 from unroll.core import paths
 from unroll.core.errors import run_stage, warn
-from unroll.core.files import check_written, new_output, sha256_of_array, write_json
+from unroll.core.files import MANIFEST, check_written, new_output, sha256_of_array, write_json
 from unroll.core.params import read_config
 from unroll.core.settings import TaskConfig
 from unroll.data.corpora import find_corpus, read_documents
 from unroll.data.rows import load_task
-from unroll.models.language_model import PROJECTIONS
 from unroll.text.documents import (
     TokenizedDocuments,
     documents_of,
@@ -81,10 +80,7 @@ def main(task_name: str) -> None:
             is_seen |= np.isfinite(vectors).all(1)
         np.save(scratch / "is_pretrained.npy", is_seen)
         for training, result in zip(trainings, results, strict=True):
-            folder = scratch / training.cell
-            folder.mkdir()
-            for file in ("bundle.json", "weights.safetensors", PROJECTIONS, "history.json", "fold.json"):
-                shutil.copyfile(result.done / file, folder / file)
+            folder = shutil.copytree(result.done, scratch / training.cell, ignore=shutil.ignore_patterns(MANIFEST))
             write_json(folder / "run.json", {"corpus": name, "corpus_sha256": digest, "params": params})
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from unroll.core import paths
 from unroll.core.errors import UnrollError, run_stage
-from unroll.core.files import check_written, new_output, sha256_of, write_json
+from unroll.core.files import MANIFEST, check_written, new_output, sha256_of, write_json
 from unroll.core.params import read_config
 from unroll.data.rows import load_task, predictions_of
 from unroll.evaluation.metrics import score
@@ -47,9 +47,8 @@ def main(task_name: str, *names: str) -> None:
     refits = [each for cell in cells for each in refits_of(_of_cell(pairs, cell))] if processes.is_main else []
     refits = processes.from_main(refits)
     pairs += zip(refits, train_all(refits, data, cache=paths.FOLD_CACHE, listener=listener), strict=True)
-    is_main = processes.is_main
     leave_processes()
-    if not is_main:
+    if not processes.is_main:
         return
     for cell in () if names else set(CELLS) - set(cells):
         shutil.rmtree(paths.model(task.name, cell), ignore_errors=True)
@@ -74,9 +73,7 @@ def write_cell(folder: Path, trained: Sequence[tuple[Training, FoldResult]], dat
     with new_output(folder) as scratch:
         for each, result in trained:
             target = scratch / f"{'fold' if each.refit is None else 'refit'}-{each.fold}"
-            target.mkdir()
-            for name in ("bundle.json", "weights.safetensors", "history.json"):
-                shutil.copyfile(result.done / name, target / name)
+            shutil.copytree(result.done, target, ignore=shutil.ignore_patterns("*.npz", "fold.json", MANIFEST))
         out_of_fold.to_parquet(scratch / "out_of_fold.parquet", index=False)
         collect_folds(refits or results, "test", task).to_parquet(scratch / "test.parquet", index=False)
         run = {
