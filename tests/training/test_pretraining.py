@@ -69,7 +69,7 @@ def test_an_interrupted_training_continues_to_the_same_weights(
     tiny: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = pretrain(tiny, tmp_path / "whole")
-    save, count = state.save_checkpoint, 0
+    save, count = state.TrainState.save, 0
 
     def interrupted(*arguments: object) -> None:
         nonlocal count
@@ -78,7 +78,7 @@ def test_an_interrupted_training_continues_to_the_same_weights(
         if count == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("unroll.training.pretraining.save_checkpoint", interrupted)
+    monkeypatch.setattr(state.TrainState, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pretrain(tiny, tmp_path / "cut")
     monkeypatch.undo()

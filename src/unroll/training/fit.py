@@ -24,15 +24,7 @@ from unroll.training.distributed import count_labelled, join_processes, predict_
 from unroll.training.losses import BatchTotals
 from unroll.training.optimization import drop_words
 from unroll.training.progress import open_bar
-from unroll.training.state import (
-    EpochRecord,
-    History,
-    OnEpoch,
-    TrainState,
-    derive_seed,
-    load_checkpoint,
-    save_checkpoint,
-)
+from unroll.training.state import EpochRecord, History, OnEpoch, TrainState, derive_seed
 
 STEPS_A_READING = 100  # of the loss, on a device that a reading waits for
 
@@ -75,10 +67,7 @@ def fit(
     counts = torch.from_numpy(np.bincount(corpus.tokens_of(train), minlength=model.tokens))
     state = TrainState(model, config, counts, epochs * steps, seed, task.metric, is_pretrained=is_pretrained)
     state.history.planned, epochs = epochs, max(1, round(share * epochs))
-    state.restore(processes.from_main(load_checkpoint(checkpoint) if checkpoint else None))
-    for record in state.history.epochs:
-        on_epoch(record, None)
-    done = len(state.history.epochs)
+    done = state.resume(checkpoint, on_epoch)
     with open_bar(title, epochs * spans, done * spans, quiet=quiet) as bar:
         for epoch in range(done + 1, epochs + 1):
             if state.is_patience_over():
@@ -93,7 +82,7 @@ def fit(
             record = EpochRecord(epoch, loss, float(state.schedule.get_last_lr()[0]), scores)
             state.add(record)
             if checkpoint:
-                save_checkpoint(checkpoint, epoch, state.content())
+                state.save(checkpoint)
             on_epoch(record, speed)
     model.load_state_dict(state.best_weights)
     return state.history

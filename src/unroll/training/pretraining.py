@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from unroll.training.distributed import join_processes, predict_sharded, shard_b
 from unroll.training.fit import train_epoch
 from unroll.training.fold_data import TrainingData, set_vectors
 from unroll.training.progress import open_bar
-from unroll.training.state import EpochRecord, OnEpoch, TrainState, derive_seed, load_checkpoint, save_checkpoint
+from unroll.training.state import EpochRecord, OnEpoch, TrainState, derive_seed
 
 TOKENS_A_CHECKPOINT = 2_000_000
 JUDGED = 256  # held-out sequences whose perplexity is measured, by the exact softmax
@@ -104,7 +105,7 @@ class Pretraining:
 
 
 def train_on_documents(
-    training: Pretraining, model: SpanClassifier, corpus: Corpus, seed: int, checkpoint: Path, on_epoch: OnEpoch
+    training: Pretraining, model: SpanClassifier, corpus: Corpus, seed: int, checkpoint: Path | None, on_epoch: OnEpoch
 ) -> TrainState:
     """Train a model on documents, as `make_document_corpus` cuts them, from the last checkpoint on if there is one.
 
@@ -113,20 +114,15 @@ def train_on_documents(
     processes, config = join_processes(), training.recipe()
     train, valid = np.flatnonzero(corpus.folds != HELD_OUT), np.flatnonzero(corpus.folds == HELD_OUT)
     lengths = np.diff(corpus.offsets)
-
-    def plan(generator: np.random.Generator | None = None) -> list[Ints]:
-        return plan_batches(lengths[train], config.batch_size, config.batch_tokens, generator)
-
+    if not processes.is_main:
+        checkpoint, on_epoch = None, lambda record, speed: None
+    plan = partial(plan_batches, lengths[train], config.batch_size, config.batch_tokens)
     steps, tokens = len(plan()), int(lengths[train].sum())
     passes = max(training.config.pretrain.passes, math.ceil(config.min_steps / steps))
     parts = max(1, tokens // TOKENS_A_CHECKPOINT)
     counts = torch.from_numpy(np.bincount(corpus.tokens_of(train), minlength=model.tokens))
     state = TrainState(model, config, counts, passes * steps, seed, "log_loss", reports_all=True)
-    state.restore(processes.from_main(load_checkpoint(checkpoint) if processes.is_main else None))
-    if processes.is_main:
-        for record in state.history.epochs:
-            on_epoch(record, None)
-    done, total = len(state.history.epochs), passes * tokens
+    done, total = state.resume(checkpoint, on_epoch), passes * tokens
     with open_bar(str(training), total, done * total // (passes * parts), "tokens", quiet=not processes.is_main) as bar:
         for epoch in range(done + 1, passes * parts + 1):
             torch.manual_seed(derive_seed(seed, epoch, processes.index))
@@ -139,9 +135,9 @@ def train_on_documents(
             scores = judge(state, corpus, valid, bool(training.labels))
             record = EpochRecord(epoch, loss, float(state.schedule.get_last_lr()[0]), scores)
             state.history.epochs.append(record)
-            if processes.is_main:
-                save_checkpoint(checkpoint, epoch, state.content())
-                on_epoch(record, None)
+            if checkpoint:
+                state.save(checkpoint)
+            on_epoch(record, None)
     state.history.best_epoch = state.history.planned = len(state.history.epochs)
     return state
 

@@ -23,6 +23,7 @@ from unroll.evaluation.metrics import sign_of
 from unroll.models.language_model import LanguageModel
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch
+from unroll.training.distributed import join_processes
 from unroll.training.losses import BatchTotals, Objective
 from unroll.training.optimization import average, choose_precision, make_optimizer, make_schedule, word_drop_rates
 
@@ -148,35 +149,32 @@ class TrainState:
         patience = self.config.patience
         return patience is not None and len(self.history.epochs) - self.history.best_epoch >= patience
 
-    def content(self) -> dict[str, Any]:
-        """Return the state as tensors, numbers and names."""
+    def save(self, folder: Path) -> None:
+        """Write the state as tensors, numbers and names, and delete all but the last two checkpoints."""
         parts = {name: part.state_dict() for name, part in self._parts.items()}
-        return {**parts, "history": asdict(self.history), "best_weights": self.best_weights}
+        content, buffer = {**parts, "history": asdict(self.history), "best_weights": self.best_weights}, io.BytesIO()
+        torch.save(content, buffer)  # in memory first: on a full disk torch.save raises no OSError
+        with new_file(folder / f"epoch-{len(self.history.epochs):06d}.pt") as scratch:
+            scratch.write_bytes(buffer.getbuffer())
+        for path in _newest_first(folder)[2:]:
+            path.unlink()
 
-    def restore(self, content: dict[str, Any] | None) -> None:
-        """Continue from what `content` returned, if there is any."""
-        if content is None:
-            return
-        for name, part in self._parts.items():
-            part.load_state_dict(content[name])
-        epochs = [EpochRecord(**record) for record in content["history"]["epochs"]]
-        self.history.epochs, self.history.best_epoch = epochs, content["history"]["best_epoch"]
-        self.best_weights = content["best_weights"]
+    def resume(self, folder: Path | None, on_epoch: OnEpoch) -> int:
+        """Continue from the main process' last checkpoint, if there is one, and return the number of its epochs."""
+        content = join_processes().from_main(load_checkpoint(folder) if folder else None)
+        if content is not None:
+            for name, part in self._parts.items():
+                part.load_state_dict(content[name])
+            self.history.epochs = [EpochRecord(**record) for record in content["history"]["epochs"]]
+            self.history.best_epoch, self.best_weights = content["history"]["best_epoch"], content["best_weights"]
+        for record in self.history.epochs:
+            on_epoch(record, None)
+        return len(self.history.epochs)
 
 
 def derive_seed(*numbers: int) -> int:
     """Return a seed that depends on all the numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def save_checkpoint(folder: Path, epoch: int, state: dict[str, Any]) -> None:
-    """Write the state after an epoch, and delete all but the last two."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)  # in memory first: on a full disk torch.save raises no OSError
-    with new_file(folder / f"epoch-{epoch:06d}.pt") as scratch:
-        scratch.write_bytes(buffer.getbuffer())
-    for path in _newest_first(folder)[2:]:
-        path.unlink()
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
