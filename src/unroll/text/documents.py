@@ -4,7 +4,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import joblib
 import numpy as np
@@ -98,10 +98,8 @@ def _tokenize_all(documents: Iterable[Document], split: Tokenizer) -> Iterator[t
     first = next(batches, [])
     yield from tokenize(first)
     if len(first) == BATCH:
-        for done in joblib.Parallel(n_jobs=-1, return_as="generator")(
-            joblib.delayed(tokenize)(each) for each in batches
-        ):
-            yield from done
+        parallel = joblib.Parallel(n_jobs=-1, return_as="generator")
+        yield from chain.from_iterable(parallel(joblib.delayed(tokenize)(each) for each in batches))
 
 
 def label_token(label: str) -> str:
@@ -111,8 +109,7 @@ def label_token(label: str) -> str:
 
 def join_vocabularies(task: Vocabulary, documents: TokenizedDocuments, config: PretrainConfig) -> Vocabulary:
     """Return a task's vocabulary with the documents' words added, by descending frequency."""
-    counts = documents.counts()
-    words = build_vocabulary(counts, config.min_count, config.max_size).tokens[1:]
+    words = build_vocabulary(documents.counts(), config.min_count, config.max_size).tokens[1:]
     return task.append((BEGIN, END, *words))
 
 
