@@ -16,13 +16,10 @@ def predict(model: SpanClassifier, corpus: Corpus, sequences: Ints) -> npt.NDArr
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    spans, predictions = [], []
+    found = np.empty((len(corpus.row_ids), model.outputs), dtype=np.float32)
     with torch.inference_mode():
         for batch in iterate_batches(corpus, sequences, MAX_SEQUENCES, MAX_TOKENS):
             raw = model(batch.to(device))  # (spans of the batch, P)
-            predictions.append(model.activate(raw.float()).cpu().numpy())
-            spans.append(batch.spans.numpy())
+            found[batch.spans.numpy()] = model.activate(raw.float()).cpu().numpy()
     model.train(was_training)
-    position = np.empty(len(corpus.row_ids), dtype=np.int64)  # of each span in the order of the batches
-    position[np.concatenate(spans)] = np.arange(sum(map(len, spans)))
-    return np.concatenate(predictions)[position[corpus.spans_of(sequences)]]
+    return found[corpus.spans_of(sequences)]
