@@ -48,19 +48,12 @@ USUAL = CsvOptions()
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file of text. Its methods raise an UnrollError that names the file and the line of a fault.
+    """A file of text. Its methods raise an UnrollError that names the file and the line of a fault."""
 
-    Attributes:
-        path: the file, or the zip archive that contains it; its name in messages.
-        name: file name, whose suffix gives the format.
-        content: the bytes, where they have been read already.
-        options: how tables are written.
-    """
-
-    path: Path
-    name: str
-    content: bytes | None = None
-    options: CsvOptions = USUAL
+    path: Path  # the file, or the zip archive that contains it; its name in messages
+    name: str  # file name, whose suffix gives the format
+    content: bytes | None = None  # the bytes, where they have been read already
+    options: CsvOptions = USUAL  # how tables are written
 
     @property
     def separator(self) -> str:

@@ -20,19 +20,12 @@ Gates = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Weights:
-    """One direction of one layer, the blocks of its G gates (1 for RNN, 4 for LSTM, 3 for GRU) stacked.
+    """One direction of one layer, the blocks of its G gates (1 for RNN, 4 for LSTM, 3 for GRU) stacked."""
 
-    Attributes:
-        w_ih: from the input, (G * H, E).
-        w_hh: from the previous state, (G * H, H).
-        b_ih: bias of the input term, (G * H,).
-        b_hh: bias of the state term, (G * H,).
-    """
-
-    w_ih: Tensor
-    w_hh: Tensor
-    b_ih: Tensor
-    b_hh: Tensor
+    w_ih: Tensor  # from the input, (G * H, E)
+    w_hh: Tensor  # from the previous state, (G * H, H)
+    b_ih: Tensor  # bias of the input term, (G * H,)
+    b_hh: Tensor  # bias of the state term, (G * H,)
 
 
 def rnn_step(x: Tensor, state: State, weights: Weights) -> tuple[State, Gates]:

@@ -36,14 +36,10 @@ class Calibration:
 
     Without the length it is Dirichlet calibration: Kull et al., 2019, "Beyond temperature scaling: obtaining
     well-calibrated multi-class probabilities with Dirichlet calibration", https://arxiv.org/abs/1910.12656.
-
-    Attributes:
-        weights: of the C log-probabilities and of the length, (C, C + 1).
-        bias: (C,).
     """
 
-    weights: Probabilities
-    bias: Probabilities
+    weights: Probabilities  # of the C log-probabilities and of the length, (C, C + 1)
+    bias: Probabilities  # (C,)
 
     def apply(self, probabilities: Probabilities, lengths: Ints) -> Probabilities:
         """Return calibrated probabilities, (R, C), of texts with the given numbers of tokens, (R,)."""

@@ -20,15 +20,11 @@ PRIVATE_USE = [chr(number) for number in range(0xE000, 0xF900)]  # characters to
 
 @dataclass(frozen=True)
 class EnsemblePredictor:
-    """The bundles of a task: averaged over each cell's folds, then combined over the cells.
+    """The bundles of a task: averaged over each cell's folds, then combined over the cells."""
 
-    Attributes:
-        members: the bundles of each of M cells, one a fold; all have the same text settings and the same P outputs.
-        ensemble: combines the cells.
-    """
-
+    # the bundles of each of M cells, one a fold; all have the same text settings and the same P outputs
     members: tuple[tuple[Bundle, ...], ...]
-    ensemble: Ensemble
+    ensemble: Ensemble  # combines the cells
 
     @property
     def bundles(self) -> tuple[Bundle, ...]:
@@ -107,21 +103,13 @@ def load_predictor(
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a predictor made of the T tokens of one text.
+    """What a predictor made of the T tokens of one text."""
 
-    Attributes:
-        tokens: (T,).
-        predicted: number of the largest output for the whole text.
-        probability: that output: a probability, or the number itself.
-        without: the same output with each token replaced by an unknown one, (T,).
-        after: the outputs for the text up to and including each token, (T, P).
-    """
-
-    tokens: list[str]
-    predicted: int
-    probability: float
-    without: Probabilities
-    after: Probabilities
+    tokens: list[str]  # (T,)
+    predicted: int  # number of the largest output for the whole text
+    probability: float  # that output: a probability, or the number itself
+    without: Probabilities  # the same output with each token replaced by an unknown one, (T,)
+    after: Probabilities  # the outputs for the text up to and including each token, (T, P)
 
 
 def explain(predictor: EnsemblePredictor, texts: Sequence[str]) -> list[Explanation]:

@@ -18,27 +18,17 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Corpus:
-    """S sequences with N tokens in all, and R spans in them, the spans of a sequence next to each other.
+    """S sequences with N tokens in all, and R spans in them, the spans of a sequence next to each other."""
 
-    Attributes:
-        tokens: the sequences' tokens end to end, (N,) int32.
-        offsets: where each sequence begins in `tokens`, and N at the end, (S + 1,).
-        folds: fold of each sequence, -1 in the test part, (S,).
-        span_offsets: where each sequence's spans begin, and R at the end, (S + 1,).
-        starts: first token of each span, counted from the beginning of its sequence, (R,).
-        ends: the token after the last one of each span, counted likewise, (R,).
-        targets: truth of each span, (R, K) float32: number of its class, 0 or 1, or numbers; NaN where it is not known.
-        row_ids: row of the task that each span is, (R,).
-    """
-
-    tokens: TokenIds
-    offsets: Ints
-    folds: Ints
-    span_offsets: Ints
-    starts: Ints
-    ends: Ints
+    tokens: TokenIds  # the sequences' tokens end to end, (N,) int32
+    offsets: Ints  # where each sequence begins in `tokens`, and N at the end, (S + 1,)
+    folds: Ints  # fold of each sequence, -1 in the test part, (S,)
+    span_offsets: Ints  # where each sequence's spans begin, and R at the end, (S + 1,)
+    starts: Ints  # first token of each span, counted from the beginning of its sequence, (R,)
+    ends: Ints  # the token after the last one of each span, counted likewise, (R,)
+    # truth of each span, (R, K) float32: number of its class, 0 or 1, or numbers; NaN where it is not known
     targets: npt.NDArray[np.float32]
-    row_ids: Ints
+    row_ids: Ints  # row of the task that each span is, (R,)
 
     def __post_init__(self) -> None:
         """Raise a ValueError where the arrays do not fit each other."""

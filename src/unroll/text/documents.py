@@ -26,21 +26,13 @@ BATCH = 500  # documents that a process tokenizes at once
 
 @dataclass(frozen=True)
 class TokenizedDocuments:
-    """D documents, their tokens numbered in order of appearance.
+    """D documents, their tokens numbered in order of appearance."""
 
-    Attributes:
-        numbers: tokens of all documents end to end, begin and end of each included, (N,).
-        offsets: where each document begins, and N at the end, (D + 1,).
-        tokens: the V different tokens.
-        labels: the L different labels in alphabetical order.
-        targets: number of each document's label, NaN without one, (D,).
-    """
-
-    numbers: TokenIds
-    offsets: Ints
-    tokens: Sequence[str]
-    labels: tuple[str, ...]
-    targets: npt.NDArray[np.float32]
+    numbers: TokenIds  # tokens of all documents end to end, begin and end of each included, (N,)
+    offsets: Ints  # where each document begins, and N at the end, (D + 1,)
+    tokens: Sequence[str]  # the V different tokens
+    labels: tuple[str, ...]  # the L different labels in alphabetical order
+    targets: npt.NDArray[np.float32]  # number of each document's label, NaN without one, (D,)
 
     def counts(self) -> Counter[str]:
         """Return how often each token occurs."""

@@ -22,15 +22,10 @@ Columns = Mapping[Any, Sequence[Any]]
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """A corpus whose tokens are numbered in order of appearance, as long as there is no vocabulary.
+    """A corpus whose tokens are numbered in order of appearance, as long as there is no vocabulary."""
 
-    Attributes:
-        corpus: of the rows.
-        tokens: the V different tokens by their number in the corpus.
-    """
-
-    corpus: Corpus
-    tokens: Sequence[str]
+    corpus: Corpus  # of the rows
+    tokens: Sequence[str]  # the V different tokens by their number in the corpus
 
     def build_vocabulary(self, min_count: int = 1, max_size: int | None = None) -> Vocabulary:
         """Build the vocabulary of the training part's sequences; see vocabulary.build_vocabulary."""

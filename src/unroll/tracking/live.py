@@ -20,19 +20,13 @@ from unroll.training.state import EpochRecord
 
 @dataclass
 class LiveRun:
-    """A run that is written to as long as the store works; it may be pickled before it begins.
+    """A run that is written to as long as the store works; it may be pickled before it begins."""
 
-    Attributes:
-        root: the project's folder.
-        marker: file that exists once the store has failed: of the processes that share it, one warns and all stop.
-        id: of the run; None before it begins and after the store has failed.
-        epochs: those that the run had when it was continued.
-    """
-
-    root: Path
+    root: Path  # the project's folder
+    # file that exists once the store has failed: of the processes that share it, one warns and all stop
     marker: Path = field(default_factory=lambda: Path(tempfile.gettempdir(), f"unroll-{uuid.uuid4().hex}.failed"))
-    id: str | None = None
-    epochs: set[int] = field(default_factory=set)
+    id: str | None = None  # of the run; None before it begins and after the store has failed
+    epochs: set[int] = field(default_factory=set)  # those that the run had when it was continued
 
     def begin(
         self, experiment: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any], run_id: str | None = None

@@ -35,23 +35,17 @@ REQUIREMENTS = ("torch", "torchtext", "nltk", "numpy", "pandas", "scikit-learn",
 
 @dataclass(frozen=True)
 class TaskOutputs:
-    """What the pipeline wrote for a task: its table of rows, and the folders of each cell and of the ensemble.
-
-    Attributes:
-        is_sample: whether the data are the project's own sample.
-        tags: where runs are logged from, as `workspace_tags` returns it.
-        pretrained: folders of the cells' models of a corpus.
-        figures: of the report on these models; `*-curves.svg` are of every run, `*-confusion-<model>.svg` of one.
-    """
+    """What the pipeline wrote for a task: its table of rows, and the folders of each cell and of the ensemble."""
 
     task: Competition
     rows: Path
     models: Mapping[str, Path]
     ensemble: Path
-    is_sample: bool
-    tags: Mapping[str, str]
+    is_sample: bool  # whether the data are the project's own sample
+    tags: Mapping[str, str]  # where runs are logged from, as `workspace_tags` returns it
+    # of the report on these models; `*-curves.svg` are of every run, `*-confusion-<model>.svg` of one
     figures: Sequence[Path] = ()
-    pretrained: Mapping[str, Path] = field(default_factory=dict)
+    pretrained: Mapping[str, Path] = field(default_factory=dict)  # folders of the cells' models of a corpus
 
 
 def project_task(outputs: TaskOutputs) -> list[str]:

@@ -27,22 +27,16 @@ from unroll.training.state import History, OnEpoch, derive_seed
 class Training:
     """One cell trained with one fold held out, or with none.
 
-    Attributes:
-        task: what is predicted.
-        cell: "RNN", "LSTM" or "GRU".
-        fold: the one held out; without one, the number of the model, from 0 on.
-        config: the task's settings.
-        seed: from which every training derives its own.
-        refit: None with a fold held out; otherwise the share of the planned epochs after which training stops, since no
-            rows are left to tell which epoch is the best.
+    With none, `refit` is the share of the planned epochs after which training stops, since no rows are left to tell
+    which epoch is the best.
     """
 
-    task: Competition
-    cell: str
-    fold: int
-    config: TaskConfig
-    seed: int
-    refit: float | None = None
+    task: Competition  # what is predicted
+    cell: str  # "RNN", "LSTM" or "GRU"
+    fold: int  # the one held out; without one, the number of the model, from 0 on
+    config: TaskConfig  # the task's settings
+    seed: int  # from which every training derives its own
+    refit: float | None = None  # None with a fold held out
 
     def __str__(self) -> str:
         """Return its name in messages."""

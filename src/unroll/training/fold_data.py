@@ -24,22 +24,16 @@ EMBEDDING = "embedding.weight"
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What every fold reads.
+    """What every fold reads."""
 
-    Attributes:
-        corpus: the arrays of both parts.
-        digest: sha256 that stands for the corpus' files, the pretrained models aside.
-        vocabulary: of the whole training part.
-        vectors: pretrained vectors, (V, size), NaN rows for tokens without one; None for a random embedding.
-        pretrained: the weights of each cell's pretrained model by name.
-        is_pretrained: for each token whether the pretrained models have seen it, (V,).
-    """
-
-    corpus: Corpus
-    digest: str
-    vocabulary: Vocabulary
+    corpus: Corpus  # the arrays of both parts
+    digest: str  # sha256 that stands for the corpus' files, the pretrained models aside
+    vocabulary: Vocabulary  # of the whole training part
+    # pretrained vectors, (V, size), NaN rows for tokens without one; None for a random embedding
     vectors: npt.NDArray[np.float32] | None
+    # the weights of each cell's pretrained model by name
     pretrained: Mapping[str, Mapping[str, npt.NDArray[np.float32]]] = field(default_factory=dict)
+    # for each token whether the pretrained models have seen it, (V,)
     is_pretrained: npt.NDArray[np.bool_] | None = None
 
 

@@ -31,23 +31,14 @@ LABEL_OF_NONE = ("unlabelled",)  # the output of a model of texts without labels
 
 @dataclass(frozen=True)
 class Pretraining:
-    """One cell trained on a corpus, as `train_all` takes it.
+    """One cell trained on a corpus, as `train_all` takes it."""
 
-    Attributes:
-        task: whose models will begin from it.
-        corpus: its name in messages.
-        cell: "RNN", "LSTM" or "GRU".
-        config: the task's settings.
-        labels: those of the corpus.
-        seed: from which every training derives its own.
-    """
-
-    task: str
-    corpus: str
-    cell: str
-    config: TaskConfig
-    labels: tuple[str, ...]
-    seed: int
+    task: str  # whose models will begin from it
+    corpus: str  # its name in messages
+    cell: str  # "RNN", "LSTM" or "GRU"
+    config: TaskConfig  # the task's settings
+    labels: tuple[str, ...]  # those of the corpus
+    seed: int  # from which every training derives its own
     fold: None = None
     refit: None = None
 

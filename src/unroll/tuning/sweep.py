@@ -49,25 +49,15 @@ class Best:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is searched, and where trials run.
+    """What is searched, and where trials run."""
 
-    Attributes:
-        task: the labels and the metric.
-        data: what to train on.
-        config: the task's sections; `tune` has the space.
-        seed: of the search and of every training.
-        address: of a Ray cluster; None runs Ray in this program.
-        cpus: CPU cores of a trial.
-        gpus: GPUs of a trial.
-    """
-
-    task: Competition
-    data: TrainingData
-    config: TaskConfig
-    seed: int
-    address: str | None = None
-    cpus: float = 1
-    gpus: float = 0
+    task: Competition  # the labels and the metric
+    data: TrainingData  # what to train on
+    config: TaskConfig  # the task's sections; `tune` has the space
+    seed: int  # of the search and of every training
+    address: str | None = None  # of a Ray cluster; None runs Ray in this program
+    cpus: float = 1  # CPU cores of a trial
+    gpus: float = 0  # GPUs of a trial
 
     def key(self) -> str:
         """Return the task's name and the hash of everything that the results depend on."""
