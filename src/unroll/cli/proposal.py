@@ -10,7 +10,7 @@ import pandas as pd
 
 from unroll.core.errors import UnrollError
 from unroll.data.rows import NUMBER
-from unroll.data.tables import TextFile, find_text_file
+from unroll.data.tables import find_text_file
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 MOST_LABELS = 50  # of whole numbers that are taken as labels
@@ -87,17 +87,14 @@ def _find_tables(folder: Path) -> dict[str, Path]:
 
 def _find_roles(files: Mapping[str, Path]) -> dict[str, str]:
     """Return which table is the training file, the test file and the sample submission; the largest of several."""
-    roles: dict[str, str] = {}
-    for name in sorted(files, key=lambda name: files[name].stat().st_size):
-        words = name.lower()
-        role = "sample" if "sample" in words else "test" if "test" in words else "train" if "train" in words else None
-        if role is not None:
-            roles[role] = name
+    by_size = sorted(files, key=lambda name: files[name].stat().st_size)
+    known = ("sample", "test", "train")
+    roles = {next((role for role in known if role in name.lower()), None): name for name in by_size}
     return {role: roles[role] for role in ("train", "test", "sample") if role in roles}
 
 
 def _read(folder: Path, name: str) -> pd.DataFrame:
-    file: TextFile = find_text_file(folder, name)
+    file = find_text_file(folder, name)
     table = file.read_columns(file.read_header())
     return pd.DataFrame({str(column): table[column].to_pandas() for column in table.column_names})
 

@@ -227,8 +227,7 @@ def find_raw_files(task: Competition, folder: Path) -> list[Path]:
 
 def _read_label_files(task: Competition, folder: Path) -> pd.DataFrame:
     find_raw_files(task, folder)
-    texts: list[str] = []
-    labels: list[int] = []
+    texts, labels = list[str](), list[int]()
     for label, name in enumerate(raw_file_names(task)):
         lines = [line.strip() for line in find_text_file(folder, name).read_lines()]
         texts += [line for line in lines if line]

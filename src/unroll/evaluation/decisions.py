@@ -67,9 +67,7 @@ def decide_nested(
     parts = folds if len(np.unique(folds)) > 1 else pd.factorize(groups)[0] % 2
     decided = np.array(Decision.default(task).apply(predictions, task))
     for part in np.unique(parts):
-        inside = parts == part
-        decision = (
-            fit_decision(task, predictions[~inside], truth[~inside]) if not inside.all() else Decision.default(task)
-        )
-        decided[inside] = decision.apply(predictions[inside], task)
+        others = parts != part
+        if others.any():
+            decided[~others] = fit_decision(task, predictions[others], truth[others]).apply(predictions[~others], task)
     return decided

@@ -77,8 +77,7 @@ def train_all(
     pairs = list(zip(trainings, finished, strict=True))
     for training in [training for training, is_finished in pairs if is_finished and processes.is_main]:
         pool.report(training, "from the cache")
-    left = [training for training, is_finished in pairs if not is_finished]
-    left.sort(key=lambda training: GATES.get(training.cell, 4), reverse=True)
+    left = sorted((each for each, is_finished in pairs if not is_finished), key=lambda each: -GATES[each.cell])
     for training, seconds in pool.train(left):
         if processes.is_main:
             pool.report(training, f"{seconds:.0f} s")
