@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from unroll.core import paths
-from unroll.core.errors import UnrollError
+from unroll.core.errors import UnrollError, brief
 from unroll.core.params import check_repository, read_config
 from unroll.data.competition import load_competition
 from unroll.kaggle import client as kaggle
@@ -67,7 +67,7 @@ def guarded(check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
         message, _, fix = str(error).partition("; ")
         yield Check(message, fix or "correct what the line above says")
     except Exception as error:  # noqa: BLE001 a broken package can raise anything, and the other checks have to run
-        yield Check(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", INSTALL)
+        yield Check(f"{type(error).__name__}: {brief(error)}", INSTALL)
 
 
 def check_packages() -> Iterator[Check]:

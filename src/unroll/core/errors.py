@@ -32,6 +32,11 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
+def brief(error: object, most: int = 200) -> str:
+    """Return the beginning of an error's message on one line."""
+    return " ".join(str(error).split())[:most]
+
+
 def run_program(main: Callable[[], None]) -> None:
     """Run a program's main function; an error that the user can fix is one message without a traceback.
 

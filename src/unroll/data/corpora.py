@@ -12,7 +12,7 @@ from pathlib import Path
 import pooch
 from requests import RequestException
 
-from unroll.core.errors import UnrollError
+from unroll.core.errors import UnrollError, brief
 from unroll.core.files import check_archive
 from unroll.core.settings import CorpusConfig, DataConfig
 from unroll.data.tables import ZIP_ERRORS, TextFile
@@ -57,10 +57,8 @@ def find_corpus(name: str, corpus: CorpusConfig, data: DataConfig, cache: Path) 
     try:
         return Path(pooch.retrieve(corpus.source, corpus.checksum, **options))
     except (RequestException, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UnrollError(
-            f"corpora.{name}: {corpus.source} cannot be downloaded ({reason}); put {file} into {data.dir} instead"
-        ) from None
+        found = f"cannot be downloaded ({brief(error)}); put {file} into {data.dir} instead"
+        raise UnrollError(f"corpora.{name}: {corpus.source} {found}") from None
 
 
 def read_documents(path: Path, corpus: CorpusConfig) -> Iterator[Document]:
@@ -80,8 +78,7 @@ def read_documents(path: Path, corpus: CorpusConfig) -> Iterator[Document]:
                 seen.add(key)
                 yield document
     except FAULTS as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UnrollError(f"{path}: damaged or incomplete ({reason}); get the file again") from None
+        raise UnrollError(f"{path}: damaged or incomplete ({brief(error)}); get the file again") from None
     if not seen:
         raise UnrollError(f"{path}: found no texts; expected .txt files, a table, or one text per line")
 

@@ -17,7 +17,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 
-from unroll.core.errors import UnrollError
+from unroll.core.errors import UnrollError, brief
 from unroll.kaggle.retry import is_network_fault, retry_after, status_of, with_retries
 
 Client = Any  # the official client's classes are imported late and have no types
@@ -90,8 +90,8 @@ def find_credential() -> Credential | None:
             return Credential("user name and key", str(file))
     except (OSError, ValueError) as error:
         place = getattr(error, "filename", None) or (file if file.is_file() else "~/.kaggle/access_token")
-        reason = " ".join(str(error).split())[:100]
-        raise UnrollError(f"Kaggle: {place}: the credential cannot be read ({reason}); download it again") from None
+        message = f"the credential cannot be read ({brief(error, 100)}); download it again"
+        raise UnrollError(f"Kaggle: {place}: {message}") from None
     if (Path.home() / ".kaggle/credentials.json").is_file():
         return Credential("login by browser", "~/.kaggle/credentials.json")
     return None
@@ -104,7 +104,7 @@ def user_name(client: Client) -> str:
 
 def explain(error: Exception, slug: str = "") -> str:
     """Return what an error of a request means, and what to do."""
-    status, message = status_of(error), hide(" ".join(str(error).split())[:300])
+    status, message = status_of(error), hide(brief(error, 300))
     if status == 429 and retry_after(error):
         return f"429: too many requests; wait {retry_after(error):.0f} s and try again"
     if status == 403 and "/" in slug:

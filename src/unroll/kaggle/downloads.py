@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import pooch
 import requests
 
-from unroll.core.errors import UnrollError
+from unroll.core.errors import UnrollError, brief
 from unroll.core.files import check_archive, check_written, describe_files, new_folder, read_json, write_json
 from unroll.core.settings import DataConfig
 from unroll.data.competition import Competition
@@ -131,7 +131,7 @@ def _download(task: Competition, mirror: str | None, origin: str, folder: Path) 
         try:
             with_retries(lambda: pooch.retrieve(origin, None, **options), origin)
         except (requests.RequestException, ValueError, OSError) as error:
-            raise UnrollError(f"{origin}: cannot be downloaded ({' '.join(str(error).split())[:200]})") from None
+            raise UnrollError(f"{origin}: cannot be downloaded ({brief(error)})") from None
     try:
         with new_folder(folder) as scratch:
             _extract(task, archive, scratch, origin)

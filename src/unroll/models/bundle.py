@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from unroll.core.errors import UnrollError
+from unroll.core.errors import UnrollError, brief
 from unroll.core.files import write_json
 from unroll.core.params import explain_errors
 from unroll.core.settings import CellName, ModelConfig, Section, TextConfig
@@ -113,7 +113,6 @@ def load_bundle(folder: Path) -> Bundle:
     except ValidationError as error:
         raise UnrollError(explain_errors(error.errors()[:1], str(folder / DESCRIPTION))) from None
     except (OSError, ValueError, RuntimeError, TypeError, OverflowError, SafetensorError, UnrollError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UnrollError(f"{folder}: damaged model ({reason}); run `dvc repro`") from None
+        raise UnrollError(f"{folder}: damaged model ({brief(error)}); run `dvc repro`") from None
     common = {name: getattr(content, name) for name in COMMON}
     return Bundle(**common, shape=content.model, vocabulary=vocabulary, model=model.eval())

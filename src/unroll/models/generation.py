@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from unroll.core.errors import UnrollError
+from unroll.core.errors import UnrollError, brief
 from unroll.models.bundle import Bundle, load_bundle
 from unroll.models.language_model import PROJECTIONS, LanguageModel
 from unroll.models.span_classifier import CELLS
@@ -74,6 +74,5 @@ def load_generator(folder: Path) -> Generator:
     except FileNotFoundError:
         raise UnrollError(f"{folder / PROJECTIONS}: no such file; run `dvc repro`") from None
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UnrollError(f"{folder / PROJECTIONS}: damaged ({reason}); run `dvc repro`") from None
+        raise UnrollError(f"{folder / PROJECTIONS}: damaged ({brief(error)}); run `dvc repro`") from None
     return Generator(bundle, language_model)

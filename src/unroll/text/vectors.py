@@ -16,7 +16,7 @@ import pooch
 from requests import RequestException
 from torchtext import vocab as torchtext_vocab
 
-from unroll.core.errors import UnrollError
+from unroll.core.errors import UnrollError, brief
 from unroll.core.files import new_file, sha256_of_file
 from unroll.text.lexicons import LEXICONS, read_lexicon
 from unroll.text.vocabulary import Vocabulary
@@ -124,10 +124,8 @@ def _download_glove(name: str, cache: Path) -> Path:
         try:
             pooch.retrieve(url, None, processor=pooch.Unzip(members=[file.name], extract_dir="."), **options)
         except (RequestException, ValueError, OSError, BadZipFile) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UnrollError(
-                f"vectors {name!r}: {url} cannot be downloaded ({reason}); get it yourself and name the file"
-            ) from None
+            reason = f"cannot be downloaded ({brief(error)}); get it yourself and name the file"
+            raise UnrollError(f"vectors {name!r}: {url} {reason}") from None
     return file
 
 

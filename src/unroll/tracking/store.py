@@ -13,7 +13,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from unroll.core.errors import UnrollError
+from unroll.core.errors import UnrollError, brief
 
 SQLITE, DATABASE, ARTIFACTS = "sqlite:///", "mlflow.db", "mlartifacts"
 LOCATIONS = {  # the columns of MLflow's tables that hold artifact locations
@@ -78,8 +78,8 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        uri, reason = mlflow.get_tracking_uri(), " ".join(str(error).split())[:300]
-        raise UnrollError(f"MLflow: {uri}: {reason} (MLFLOW_TRACKING_URI sets the store)") from None
+        where = f"{mlflow.get_tracking_uri()}: {brief(error, 300)}"
+        raise UnrollError(f"MLflow: {where} (MLFLOW_TRACKING_URI sets the store)") from None
 
 
 def _home(root: Path) -> Path:

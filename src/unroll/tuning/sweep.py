@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from unroll.core.errors import UnrollError
+from unroll.core.errors import UnrollError, brief
 from unroll.core.settings import TaskConfig
 from unroll.data.competition import Competition
 from unroll.evaluation.metrics import sign_of
@@ -135,8 +135,7 @@ def _connect(address: str | None) -> None:
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(log_to_driver=False, logging_level="ERROR", **options)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UnrollError(f"Ray: {chosen or 'a local cluster'} cannot be reached ({reason})") from None
+        raise UnrollError(f"Ray: {chosen or 'a local cluster'} cannot be reached ({brief(error)})") from None
 
 
 def _run_trials(sweep: Sweep, count: int, folder: Path, storage: Any, earlier: int, mlflow: Mapping[str, Any]) -> None:
