@@ -65,13 +65,9 @@ class LanguageModel(nn.Module):
         for queries, targets in self._pairs(hidden, batch):
             known = targets != UNKNOWN_ID
             found, words = queries[known], targets[known]
-            losses = [
-                functional.cross_entropy(
-                    self.logits(found[place : place + NUM_EXACT]), words[place : place + NUM_EXACT], reduction="none"
-                )
-                for place in range(0, len(words), NUM_EXACT)
-            ]
-            yield words, torch.cat([words.new_empty(0, dtype=torch.float32), *losses])
+            parts = zip(found.split(NUM_EXACT), words.split(NUM_EXACT), strict=True)
+            losses = [functional.cross_entropy(self.logits(part), each, reduction="none") for part, each in parts]
+            yield words, torch.cat(losses)
 
     def _pairs(self, hidden: Tensor, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield each direction's queries, (N, E), and the words to predict, (N,); the unknown word at padding."""
