@@ -7,7 +7,7 @@ from unroll.data.corpora import Document
 from unroll.text.documents import (
     BEGIN,
     END,
-    documents_of,
+    TokenizedDocuments,
     join_vocabularies,
     label_token,
     make_document_corpus,
@@ -86,7 +86,7 @@ def test_a_tasks_own_sequences_are_documents(config: Config) -> None:
         "row_id": range(3), "group": ["1", "1", "2"], "text": ["a good film", "good", "bad"], "fold": [0, 0, -1],
         "true:Sentiment": [3, 3, np.nan],
     }  # fmt: skip
-    documents = documents_of(encode_rows([columns], text_of(config)))
+    documents = TokenizedDocuments.of_rows(encode_rows([columns], text_of(config)))
     assert [documents.tokens[number] for number in documents.numbers] == [
         *["<s>", "a", "good", "film", "</s>", "<s>", "bad", "</s>"]
     ]

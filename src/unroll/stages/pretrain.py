@@ -12,13 +12,7 @@ from unroll.core.params import read_config
 from unroll.core.settings import TaskConfig
 from unroll.data.corpora import find_corpus, read_documents
 from unroll.data.rows import load_task
-from unroll.text.documents import (
-    TokenizedDocuments,
-    documents_of,
-    join_vocabularies,
-    make_document_corpus,
-    tokenize_documents,
-)
+from unroll.text.documents import TokenizedDocuments, join_vocabularies, make_document_corpus, tokenize_documents
 from unroll.text.encode import EncodedRows, encode_rows, read_batches
 from unroll.text.vectors import extend_vocabulary
 from unroll.tracking.live import LiveFold
@@ -44,7 +38,7 @@ def main(task_name: str) -> None:
     source = processes.from_main(source)
     own = encode_rows(read_batches(paths.rows(task.name)), sections.text)
     if source is None:
-        documents = documents_of(own)
+        documents = TokenizedDocuments.of_rows(own)
     else:
         texts = read_documents(source, config.corpora[name])
         documents = tokenize_documents(texts, sections.text, sections.pretrain.tokenizer)

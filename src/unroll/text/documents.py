@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import Self
 
 import joblib
 import numpy as np
@@ -33,6 +34,18 @@ class TokenizedDocuments:
     tokens: Sequence[str]  # the V different tokens
     labels: tuple[str, ...]  # the L different labels in alphabetical order
     targets: npt.NDArray[np.float32]  # number of each document's label, NaN without one, (D,)
+
+    @classmethod
+    def of_rows(cls, rows: EncodedRows) -> Self:
+        """Return a task's own sequences, of the test part too, as documents without labels."""
+        lengths, count = np.diff(rows.corpus.offsets), len(rows.corpus)
+        offsets = make_offsets(lengths + 2)
+        numbers = np.zeros(offsets[-1], dtype=np.int32)  # BEGIN
+        numbers[offsets[1:] - 1] = 1  # END
+        is_token = np.ones(len(numbers), dtype=np.bool_)
+        is_token[offsets[:-1]] = is_token[offsets[1:] - 1] = False
+        numbers[is_token] = rows.corpus.tokens + 2
+        return cls(numbers, offsets, [BEGIN, END, *rows.tokens], (), np.full(count, np.nan, np.float32))
 
     def counts(self) -> Counter[str]:
         """Return how often each token occurs."""
@@ -67,18 +80,6 @@ def tokenize_documents(
     targets = np.array([np.nan if label is None else places[label] for label in labels], dtype=np.float32)
     offsets = make_offsets(np.asarray(lengths))
     return TokenizedDocuments(np.array(tokens, dtype=np.int32), offsets, list(numbers), known, targets)
-
-
-def documents_of(rows: EncodedRows) -> TokenizedDocuments:
-    """Return a task's own sequences, of the test part too, as documents without labels."""
-    lengths, count = np.diff(rows.corpus.offsets), len(rows.corpus)
-    offsets = make_offsets(lengths + 2)
-    numbers = np.zeros(offsets[-1], dtype=np.int32)  # BEGIN
-    numbers[offsets[1:] - 1] = 1  # END
-    is_token = np.ones(len(numbers), dtype=np.bool_)
-    is_token[offsets[:-1]] = is_token[offsets[1:] - 1] = False
-    numbers[is_token] = rows.corpus.tokens + 2
-    return TokenizedDocuments(numbers, offsets, [BEGIN, END, *rows.tokens], (), np.full(count, np.nan, np.float32))
 
 
 def _tokenize_all(documents: Iterable[Document], split: Tokenizer) -> Iterator[tuple[str | None, list[str]]]:
