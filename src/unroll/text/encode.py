@@ -3,7 +3,7 @@
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +39,15 @@ class EncodedRows:
         return replace(self.corpus, tokens=vocabulary.encode(self.tokens)[self.corpus.tokens])
 
 
+@dataclass
 class SpanAligner:
     """Places rows one by one: inside an earlier sequence of the same group, or else as a new sequence.
 
     A row is searched for in each sequence of its group, in time linear in the length of both.
     """
 
-    def __init__(self) -> None:
-        """Begin with no sequence."""
-        self.sequences = 0
-        self._groups: dict[str, list[tuple[int, str]]] = {}
+    sequences: int = 0
+    _groups: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
 
     def place(self, tokens: list[str], group: str | None) -> tuple[int, int]:
         """Return the row's sequence and the position of its first token there.

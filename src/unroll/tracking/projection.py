@@ -69,17 +69,12 @@ class _Projection:
         self.records = {cell: read_json(folder / "run.json") for cell, folder in outputs.models.items()}
         self.digests = {cell: str(record["digest"]) for cell, record in self.records.items()}
         self.digests[ENSEMBLE] = sha256_of(outputs.ensemble)
-        self.runs: dict[str, str] = {}
-        self.models: dict[str, str] = {}
-        self.logged: list[str] = []
+        self.ensemble: dict[str, Any] = read_json(outputs.ensemble / "weights.json")
+        self.runs, self.models, self.logged = dict[str, str](), dict[str, str](), list[str]()
 
     @cached_property
     def rows(self) -> pd.DataFrame:
         return pd.read_parquet(self.outputs.rows)
-
-    @cached_property
-    def ensemble(self) -> dict[str, Any]:
-        return dict(read_json(self.outputs.ensemble / "weights.json"))
 
     def run(self) -> list[str]:
         for cell, folder in self.outputs.pretrained.items():

@@ -20,7 +20,6 @@ from unroll.core.errors import warn
 from unroll.core.files import new_file
 from unroll.core.settings import TrainConfig
 from unroll.evaluation.metrics import sign_of
-from unroll.models.language_model import LanguageModel
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch
 from unroll.training.distributed import join_processes
@@ -77,6 +76,7 @@ class TrainState:
     Attributes:
         objective: the model and its loss, wrapped by accelerate.
         eval_model: the model, or its moving average if the recipe has one.
+        language_model: of the objective, if the recipe has one.
         history: the epochs so far.
         best_weights: those of `eval_model` in the best epoch so far.
     """
@@ -104,6 +104,7 @@ class TrainState:
         torch.manual_seed(derive_seed(seed, 0, 0))  # for the weights of the objective itself
         self.drop_rates = word_drop_rates(counts, config).to(self.accelerator.device)  # (V,)
         objective = Objective(model, config, counts, reports_all=reports_all)
+        self.language_model: Any = objective.language_model
         optimizer = make_optimizer(objective, config, config.encoder_lr if is_pretrained else 1.0)
         self.schedule = make_schedule(optimizer, config, steps)
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
@@ -137,12 +138,6 @@ class TrainState:
         if not self.best_weights or self.history.is_better(record):
             self.history.best_epoch = record.epoch
             self.best_weights = copy.deepcopy(self.eval_model.state_dict())
-
-    @property
-    def language_model(self) -> LanguageModel:
-        """Return the objective's language model."""
-        module: LanguageModel = self.accelerator.unwrap_model(self.objective).language_model
-        return module
 
     def is_patience_over(self) -> bool:
         """Return whether the last `patience` epochs were all worse than the best."""
