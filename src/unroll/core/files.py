@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from unroll.core.errors import UnrollError
 
 MANIFEST = "manifest.json"
@@ -93,7 +95,7 @@ def _scratch(path: Path) -> Iterator[Path]:
     """Yield a name beside `path` and remove what is there afterwards, with the leftovers of processes that died."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*-*.part"):
-        if not _is_running(int(left.name.rsplit(".", 2)[1].partition("-")[0])):
+        if not psutil.pid_exists(int(left.name.rsplit(".", 2)[1].partition("-")[0])):
             _remove(left)
     scratch = _scratch_name(path)
     try:
@@ -104,14 +106,6 @@ def _scratch(path: Path) -> Iterator[Path]:
 
 def _scratch_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
-    return True
 
 
 def _remove(path: Path) -> None:

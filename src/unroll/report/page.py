@@ -3,8 +3,6 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import Any
 
 import jinja2
 import pandas as pd
@@ -70,26 +68,22 @@ class Chapter:
 
 def render_page(chapters: Sequence[Chapter], facts: Sequence[tuple[str, str]]) -> str:
     """Return the page; the facts are what it was made from."""
-    return _render("page.html", autoescape=True, chapters=chapters, facts=facts, style=_read("page.css"))
+    return _render("page.html", chapters, facts)
 
 
 def render_summary(chapters: Sequence[Chapter], facts: Sequence[tuple[str, str]]) -> str:
     """Return the scores in Markdown, without figures and examples."""
-    return _render("summary.md", autoescape=False, chapters=chapters, facts=facts)
+    return _render("summary.md", chapters, facts)
 
 
-def _render(template: str, *, autoescape: bool, **values: Any) -> str:
+def _render(template: str, chapters: Sequence[Chapter], facts: Sequence[tuple[str, str]]) -> str:
     environment = jinja2.Environment(
-        autoescape=autoescape,  # noqa: S701 (Markdown is not HTML)
+        loader=jinja2.PackageLoader("unroll", "report"), autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["data_url"] = _data_url
     environment.filters["line"] = lambda cells: " | ".join(str(cell).replace("|", "\\|") for cell in cells)
-    return environment.from_string(_read(template)).render(values)
-
-
-def _read(name: str) -> str:
-    return files("unroll.report").joinpath(name).read_text(encoding="utf-8")
+    return environment.get_template(template).render(chapters=chapters, facts=facts)
 
 
 def _data_url(figure: Figure) -> str:
