@@ -95,14 +95,11 @@ def _read(path: Path, corpus: CorpusConfig) -> Iterator[Document]:
 
 def _of_files(files: Iterator[tuple[str, bytes]]) -> Iterator[Document]:
     """Yield the documents of text files by name: the labelled layout's files alone if there are any, or else all."""
-    others = []
-    is_labelled = False
+    others, is_labelled = [], False
     for name, content in files:
-        found = LABELLED.search(name)
-        if found:
+        if found := LABELLED.search(name):
             is_labelled = True
-            label = found.group(1)
-            yield Document(_decode(content, name), None if label == UNLABELLED else label)
+            yield Document(_decode(content, name), None if found[1] == UNLABELLED else found[1])
         elif not is_labelled:
             others.append((name, content))
     if not is_labelled:

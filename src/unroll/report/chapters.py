@@ -56,10 +56,8 @@ LEDGER_IDS = ["file_sha256", "ensemble_sha256", "mlflow_run", "git_commit", "dvc
 def make_chapter(results: TaskResults) -> Chapter:
     """Return the chapter of one task."""
     is_classes = results.task.kind in CLASSES
-    intervals = {}
-    for model, table in results.predictions.items():
-        low, high = score_interval(table, results.task, seed=results.seed)
-        intervals[model] = f"{low:.4f}–{high:.4f}"
+    ends = {name: score_interval(table, results.task, seed=results.seed) for name, table in results.predictions.items()}
+    intervals = {name: f"{low:.4f}–{high:.4f}" for name, (low, high) in ends.items()}
     sections = [
         Section("models", MODELS, tables=[_list_models(results, intervals)]),
         Section("scores", "On held-out rows.", _draw_scores(results), [_score_outputs(results)]),
