@@ -39,7 +39,7 @@ def generate(
     from unroll.data.rows import load_task
     from unroll.models.generation import load_generator
     from unroll.text.documents import BEGIN, END, label_token
-    from unroll.text.vocabulary import get_tokenizer
+    from unroll.text.vocabulary import UNKNOWN_ID, get_tokenizer
 
     config = read_config(paths.PARAMS)
     if name in config.tasks:
@@ -56,7 +56,8 @@ def generate(
         expected = f"one of {', '.join(labels)}" if labels else "none, since a corpus has no labels to ask for"
         raise UnrollError(f"--label: found {label}, expected {expected}")
     start = get_tokenizer(text)(begin)
-    unknown = [token for token in start if not generator.knows(token)]
+    numbers = generator.bundle.vocabulary.encode(start)
+    unknown = [token for token, number in zip(start, numbers, strict=True) if number == UNKNOWN_ID]
     if unknown:
         print(f"unknown tokens: {', '.join(unknown)}", file=sys.stderr)
     join, never = TreebankWordDetokenizer(), [BEGIN, *map(label_token, labels)]

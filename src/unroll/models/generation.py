@@ -12,7 +12,6 @@ from unroll.core.errors import UnrollError, brief
 from unroll.models.bundle import Bundle, load_bundle
 from unroll.models.language_model import PROJECTIONS, LanguageModel
 from unroll.models.span_classifier import CELLS
-from unroll.text.vocabulary import UNKNOWN_ID
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,6 @@ class Generator:
                     break
                 found.append(token)
         return found
-
-    def knows(self, token: str) -> bool:
-        """Return whether a token is in the vocabulary."""
-        return bool(self.bundle.vocabulary.encode([token])[0] != UNKNOWN_ID)
 
 
 def load_generator(folder: Path) -> Generator:
