@@ -65,7 +65,7 @@ class LanguageModel(nn.Module):
         for queries, targets in self._pairs(hidden, batch):
             known = targets != UNKNOWN_ID
             found, words = queries[known], targets[known]
-            parts = zip(found.split(NUM_EXACT), words.split(NUM_EXACT), strict=True)
+            parts = zip(torch.split(found, NUM_EXACT), torch.split(words, NUM_EXACT), strict=True)
             losses = [functional.cross_entropy(self.logits(part), each, reduction="none") for part, each in parts]
             yield words, torch.cat(losses)
 

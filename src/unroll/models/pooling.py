@@ -1,6 +1,6 @@
 """Span pooling: from the hidden states of a sequence to one vector for each span."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ def pool_spans(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, poo
     Returns:
         One block of H for each pooling, side by side, (R, P * H).
     """
-    take = {
+    take: dict[str, Callable[[], Tensor]] = {
         "first": lambda: _gather(hidden, sequence, start),
         "last": lambda: _gather(hidden, sequence, end - 1),
         "mean": lambda: _mean(hidden, sequence, start, end),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same batch on another device."""
-        moved = {
+        moved: dict[str, Any] = {
             name: None if part is None else part.to(device, non_blocking=True) for name, part in vars(self).items()
         }
         return Batch(**moved)

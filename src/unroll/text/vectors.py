@@ -45,23 +45,26 @@ def load_vectors(name: str, vocabulary: Vocabulary, cache: Path) -> WordVectors:
     Raises:
         UnrollError: no such file or name, a failed download, a missing package, or a damaged file.
     """
-    entries: Mapping[str, Any]
-    if name in LEXICONS:
-        entries = read_lexicon(name)
-    elif name == WINK:
-        entries = _read_wink(cache / f"{WINK_PACKAGE}.json")
-    elif Path(name).is_file():
-        entries = _read_text(Path(name))
-    elif name in GLOVE:
-        entries = _read_text(_download_glove(name, cache))
-    else:
-        known = ", ".join([*LEXICONS, WINK, *GLOVE])
-        raise UnrollError(f"params.yaml: text.vectors: found {name!r}, expected a file or one of {known}")
+    entries = _load_entries(name, cache)
     if not entries:
         raise UnrollError(f"{name}: expected a word and the same number of values on each line, found no such line")
     missing = np.full(len(next(iter(entries.values()))), np.nan)
     words = vocabulary.tokens
     return np.array([entries.get(word, entries.get(word.lower(), missing)) for word in words], dtype=np.float32)
+
+
+def _load_entries(name: str, cache: Path) -> Mapping[str, Any]:
+    """Return the numbers of each word of a set of vectors."""
+    if name in LEXICONS:
+        return read_lexicon(name)
+    if name == WINK:
+        return _read_wink(cache / f"{WINK_PACKAGE}.json")
+    if Path(name).is_file():
+        return _read_text(Path(name))
+    if name in GLOVE:
+        return _read_text(_download_glove(name, cache))
+    known = ", ".join([*LEXICONS, WINK, *GLOVE])
+    raise UnrollError(f"params.yaml: text.vectors: found {name!r}, expected a file or one of {known}")
 
 
 def join_vectors(parts: Sequence[WordVectors]) -> WordVectors:
