@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import machine, parts
 from benchmarks.measure import in_own_process, write
-from benchmarks.parts import PARTS
 
+PARTS = {**machine.PARTS, **parts.PARTS}
 RESULTS = Path("reports/benchmarks")
 
 
@@ -21,7 +22,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each runner")
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="which; all of them where none is named")
     asked = parser.parse_args()
-    machine = {
+    facts = {
         "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -29,10 +30,10 @@ def main() -> None:
         "python": platform.python_version(),
         "data": asked.data.name,
     }
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
     for name in asked.parts or PARTS:
         result, peak = in_own_process(PARTS[name], asked.data, asked.seconds, asked.rounds)
-        write(name, {"machine": machine, "peak_memory_mib": round(peak), **result}, RESULTS)
+        write(name, {"machine": facts, "peak_memory_mib": round(peak), **result}, RESULTS)
         print(f"peak memory {peak:,.0f} MiB")
 
 

@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.loops import CLASSES, GATES, PHRASES, Plain, learn
 from benchmarks.measure import print_table
-from benchmarks.parts import settings
+from benchmarks.params import settings
 from unroll.core.settings import TaskConfig
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import plan_batches

@@ -40,8 +40,13 @@ def tokenize(
 ) -> TrainingData:
     """Cut rows into tokens and number those of the training part; `fold` is held out."""
     encoded = encode_rows([rows.to_dict("list")], config.text.model_copy(update={"context": context}))
-    vocabulary, folds = encoded.build_vocabulary(), encoded.corpus.folds
-    corpus = encoded.with_vocabulary(vocabulary)
+    vocabulary = encoded.build_vocabulary()
+    return split(encoded.with_vocabulary(vocabulary), vocabulary, fold)
+
+
+def split(corpus: Corpus, vocabulary: Vocabulary, fold: int = 0) -> TrainingData:
+    """Hold a fold of a corpus out."""
+    folds = corpus.folds
     train = np.flatnonzero((folds != fold) & (folds != TEST_FOLD))
     return TrainingData(corpus, vocabulary, train, np.flatnonzero(folds == fold), np.flatnonzero(folds == TEST_FOLD))
 

@@ -83,7 +83,7 @@ def enlarge(rows: pd.DataFrame, times: int, folder: Path) -> None:
         word for text in rows.loc[rows["part"] == TRAIN].groupby("group")["text"].first() for word in text.split()
     )
     once = {word for word, count in counts.items() if count == 1}
-    step, groups = int(rows["row_id"].max()), int(rows["group"].astype("int64").max())
+    step, groups = int(rows["row_id"].max()) + 1, int(rows["group"].astype("int64").max()) + 1
     columns = [rows[name].tolist() for name in ("row_id", "group", "text", "true:Sentiment", "part")]
     files = {TRAIN: (folder / "train.tsv").open("w"), TEST: (folder / "test.tsv").open("w")}
     files[TRAIN].write("PhraseId\tSentenceId\tPhrase\tSentiment\n")

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 from torchtext.data import BucketIterator, Dataset, Example, Field
 
 from benchmarks.dataset import TrainingData
+from benchmarks.measure import Step
 from unroll.core.settings import TaskConfig
 from unroll.models.span_classifier import CELLS, SpanClassifier
 from unroll.text.batches import iterate_batches
@@ -21,8 +22,6 @@ from unroll.training.optimization import make_optimizer
 PHRASES = 64  # in a batch of the loops that read phrase by phrase
 CLASSES = 5
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
-
-Step = Mapping[str, float]
 
 
 def flops_of(cell: str, config: TaskConfig, tokens: float) -> float:
@@ -46,7 +45,7 @@ def ours(cell: str, config: TaskConfig, data: TrainingData, batch: int) -> Itera
         for item in iterate_batches(data.corpus, data.train, batch, config.train.batch_tokens, generator):
             learn(model, optimizer, model(item), item.targets[:, 0].long())
             tokens = float(item.tokens.numel() if item.lengths is None else item.lengths.sum())
-            yield {"phrases": float(len(item.targets[:, 0].long())), "flops": flops_of(cell, config, tokens)}
+            yield {"phrases": float(len(item.targets)), "tokens": tokens, "flops": flops_of(cell, config, tokens)}
 
 
 class Plain(nn.Module):
@@ -89,6 +88,24 @@ def padded(cell: str, config: TaskConfig, data: TrainingData, *, packed: bool, f
             logits = model(pad_sequence(texts, batch_first=True), lengths, packed=packed)
             learn(model, optimizer, logits, torch.from_numpy(labels[chosen]))
             yield {"phrases": float(len(chosen)), "flops": flops_of(cell, config, float(lengths.sum()))}
+
+
+def sorted_buckets(cell: str, config: TaskConfig, data: TrainingData) -> Iterator[Step]:
+    """Batches of texts sorted by length, padded to the longest: as good as padding gets."""
+    texts, labels = phrases_of(data)
+    model = Plain(cell, config, len(data.vocabulary))
+    optimizer = make_optimizer(model, config.train)
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    size = config.train.batch_size
+    batches = [order[first : first + size] for first in range(0, len(order), size)]
+    generator = np.random.default_rng(1)
+    while True:
+        for number in generator.permutation(len(batches)):
+            chosen = [torch.from_numpy(texts[each].astype(np.int64)) for each in batches[number]]
+            lengths = torch.tensor([len(text) for text in chosen])
+            logits = model(pad_sequence(chosen, batch_first=True), lengths, packed=False)
+            learn(model, optimizer, logits, torch.from_numpy(labels[batches[number]]))
+            yield {"tokens": float(lengths.sum())}
 
 
 def bucketed(cell: str, config: TaskConfig, data: TrainingData) -> Iterator[Step]:

@@ -1,12 +1,10 @@
 """The benchmarks: each takes the folder of raw files, the seconds of a turn and the number of turns."""
 
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,9 @@ import psutil
 import torch
 
 from benchmarks import dataset, loops
-from benchmarks.measure import Rate, in_own_process, matrix_product, print_table, race
+from benchmarks.measure import Rate, in_own_process, print_table
+from benchmarks.params import ROOT, settings
 from unroll.core.errors import UnrollError
-from unroll.core.params import choose_profile, read_config
 from unroll.core.settings import TaskConfig
 from unroll.models.inference import predict
 from unroll.models.span_classifier import CELLS, SpanClassifier
@@ -32,70 +30,9 @@ from unroll.training.fold_data import set_vectors
 from unroll.training.optimization import make_optimizer
 from unroll.training.state import EpochRecord
 
-ROOT = Path(__file__).parents[1]
 VECTORS = ROOT / ".cache/vectors"
 DVC = (sys.executable, "-m", "dvc")
-PADDED = "padded, random batches"
 REPORTED = (0.60, 0.62, 0.63)
-
-
-def settings(profile: str | None = None) -> tuple[TaskConfig, int]:
-    """Return the sentiment section of params.yaml, or of a profile upon it, and the seed."""
-    with tempfile.TemporaryDirectory() as folder:
-        params = Path(folder, "params.yaml")
-        shutil.copyfile(ROOT / "params.yaml", params)
-        if profile is not None:
-            choose_profile(params, ROOT / "profiles", profile)
-        config = read_config(params)
-    return config.task[dataset.TASK.name], config.seed
-
-
-def throughput(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
-    """Phrases trained on each second, for each cell, beside what is commonly written."""
-    config, seed = settings()
-    rows = dataset.read(data, config, seed)
-    whole = {context: dataset.tokenize(rows, config, context) for context in ("sentence", "phrase")}
-    found: dict[str, Any] = {}
-    for cell in CELLS:
-        runners: dict[str, Iterator[Any]] = {
-            "matrix product": matrix_product(),
-            "unroll, sentence context": loops.ours(cell, config, whole["sentence"], config.train.batch_size),
-            "unroll, phrase context": loops.ours(cell, config, whole["phrase"], loops.PHRASES),
-            PADDED: loops.padded(cell, config, whole["phrase"], packed=False),
-            "… with an Adam that is not fused": loops.padded(cell, config, whole["phrase"], packed=False, fused=False),
-            "pack_padded_sequence": loops.padded(cell, config, whole["phrase"], packed=True),
-            "torchtext BucketIterator": loops.bucketed(cell, config, whole["phrase"]),
-        }
-        other = loops.keras(cell, config, whole["phrase"])
-        if other is not None:
-            runners["Keras (torch backend), padded"] = other
-        rates = race(runners, seconds, rounds)
-        peak = rates.pop("matrix product")["flops"]
-        base = rates[PADDED]["phrases"].median
-        print_table(
-            f"{cell}: training; matrix product {peak.median / 1e9:,.0f} GFLOP/s (±{peak.spread:.0%})",
-            ("loop", "phrases/s", "±", "ratio", "FLOP utilisation"),
-            [
-                (name, f"{rate['phrases'].median:,.0f}", f"{rate['phrases'].spread:.0%}",
-                 f"{rate['phrases'].median / base:.1f}", f"{rate['flops'].median / peak.median:.1%}")
-                for name, rate in rates.items()
-            ],
-        )  # fmt: skip
-        if other is None:
-            print("Keras is not installed: left out (pip install keras)")
-        found[cell] = {
-            "matrix_product_gflops": peak.median / 1e9,
-            "loops": {
-                name: {
-                    "phrases_per_second": rate["phrases"].median,
-                    "spread": rate["phrases"].spread,
-                    "ratio_to_padded": rate["phrases"].median / base,
-                    "utilisation": rate["flops"].median / peak.median,
-                }
-                for name, rate in rates.items()
-            },
-        }
-    return {"cells": found}
 
 
 def learning(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
@@ -255,4 +192,4 @@ def nothing(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
     return {"seconds": rate.median}
 
 
-PARTS = {"throughput": throughput, "learning": learning, "stages": stages, "growth": growth, "nothing": nothing}
+PARTS = {"learning": learning, "stages": stages, "growth": growth, "nothing": nothing}

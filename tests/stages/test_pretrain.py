@@ -1,11 +1,14 @@
 """The stage pretrain through real DVC, MLflow and the command line, on letters."""
 
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
 import pytest
+import torch
 from mlflow.entities import Run
+from safetensors.torch import load_file
 
 from tests.support.command import unroll
 from tests.support.project import Project
@@ -83,6 +86,27 @@ def test_what_it_learned_can_be_read(project: Project) -> None:
         failed = unroll(project.folder, "generate", *arguments)
         assert failed.returncode == 1
         assert f"error: {expected}" in failed.stderr
+
+
+@pytest.mark.slow
+def test_processes_pretrain_what_one_pretrains(project: Project) -> None:
+    """Without dropout and with a softmax over all letters, since each process draws its own numbers."""
+    before = (project.folder / "params.yaml").read_bytes()
+    for key, value in {"dropout": 0.0, "cells": ["GRU"], "min_steps": 30}.items():
+        project.set(f"surnames.pretrain.{key}", value)
+    folder, found = project.folder / "data/corpus/surnames/pretrained/GRU", []
+    for launch in ((), ("torchrun", "--standalone", "--nproc-per-node", "2")):
+        shutil.rmtree(project.folder / ".cache/folds")
+        variables = {"UNROLL_LAUNCH": " ".join(launch), "GLOO_SOCKET_IFNAME": "lo"} if launch else {}
+        done = project.run("python", "-m", "unroll.stages.pretrain", "surnames", **variables)
+        assert done.stdout.count("surnames GRU on names: perplexity") == 1
+        epochs = json.loads((folder / "history.json").read_text())["epochs"]
+        found.append(
+            {**load_file(folder / "weights.safetensors"), "loss": torch.tensor([each["loss"] for each in epochs])}
+        )
+    for name, weight in found[0].items():
+        torch.testing.assert_close(found[1][name], weight, atol=1e-5, rtol=1e-5)
+    (project.folder / "params.yaml").write_bytes(before)
 
 
 def test_what_cannot_be_learned_from_is_said(project: Project, tmp_path: Path) -> None:
