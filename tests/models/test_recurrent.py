@@ -38,8 +38,15 @@ def test_states_and_gradients_equal_those_of_each_sequence_alone(
     summed = gradients(torch.cat(alone), torch.cat([weight[row, :length] for row, length in enumerate(LENGTHS)]))
     for found, expected in zip(together, summed, strict=True):
         torch.testing.assert_close(found, expected)
-    same = torch.full_like(lengths, max(LENGTHS))
-    torch.testing.assert_close(run_layers(recurrent, inputs, same), run_layers(recurrent, inputs, None))
+    same, everywhere = torch.full_like(lengths, max(LENGTHS)), torch.randn_like(weight)
+    for count in (None, same):
+        for found, expected in zip(
+            gradients(run_layers(recurrent, inputs * 1, count), everywhere),
+            gradients(recurrent(inputs * 1)[0], everywhere),
+            strict=True,
+        ):
+            torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(run_layers(recurrent, inputs[:, :1], None), recurrent(inputs[:, :1])[0])
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -95,10 +95,9 @@ def test_processes_pretrain_what_one_pretrains(project: Project) -> None:
     for key, value in {"dropout": 0.0, "cells": ["GRU"], "min_steps": 30}.items():
         project.set(f"surnames.pretrain.{key}", value)
     folder, found = project.folder / "data/corpus/surnames/pretrained/GRU", []
-    for launch in ((), ("torchrun", "--standalone", "--nproc-per-node", "2")):
+    for launch in (("python",), ("torchrun", "--standalone", "--nproc-per-node", "2")):
         shutil.rmtree(project.folder / ".cache/folds")
-        variables = {"UNROLL_LAUNCH": " ".join(launch), "GLOO_SOCKET_IFNAME": "lo"} if launch else {}
-        done = project.run("python", "-m", "unroll.stages.pretrain", "surnames", **variables)
+        done = project.run(*launch, "-m", "unroll.stages.pretrain", "surnames", GLOO_SOCKET_IFNAME="lo")
         assert done.stdout.count("surnames GRU on names: perplexity") == 1
         epochs = json.loads((folder / "history.json").read_text())["epochs"]
         found.append(

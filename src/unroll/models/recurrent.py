@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unroll.models.steps import can_read, read
+
 # Of cuDNN, where the directions are called apart; it copies a few hundred kilobytes.
 warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
 
@@ -25,24 +27,30 @@ def run_layers(layers: nn.RNNBase, inputs: Tensor, lengths: Tensor | None) -> Te
         inputs: (B, T, E), padded on the right.
         lengths: of the sequences, (B,); None if all have the length T.
     """
-    if lengths is None or not layers.bidirectional:
+    is_own = can_read(layers.mode, inputs)
+    if not is_own and (lengths is None or not layers.bidirectional):
         hidden: Tensor = layers(inputs)[0]
         return hidden
     size, longest, _ = inputs.shape
     places = torch.arange(longest, device=inputs.device)
-    mirrored = torch.where(places < lengths[:, None], lengths[:, None] - 1 - places, places)  # (B, T)
+    ends = places.new_full((size, 1), longest) if lengths is None else lengths[:, None]
+    mirrored = torch.where(places < ends, ends - 1 - places, places)  # (B, T)
     rows = (mirrored + torch.arange(size, device=inputs.device)[:, None] * longest).flatten()  # (B * T,)
 
     def mirror(values: Tensor) -> Tensor:
         return values.flatten(0, 1).index_select(0, rows).view(values.shape)
 
-    hidden = inputs
+    hidden, directions = inputs, 2 if layers.bidirectional else 1
     for number in range(layers.num_layers):
         if number and layers.dropout:
             hidden = functional.dropout(hidden, layers.dropout, layers.training)
-        forward, backward = layers.all_weights[2 * number : 2 * number + 2]
-        read = _run_one(layers, hidden, forward), mirror(_run_one(layers, mirror(hidden), backward))
-        hidden = torch.cat(read, dim=2)
+        weights = layers.all_weights[directions * number : directions * (number + 1)]
+        sides = [hidden, mirror(hidden)] if layers.bidirectional else [hidden]
+        if is_own:
+            states = read(layers.mode, sides, weights)
+        else:
+            states = [_run_one(layers, side, own) for side, own in zip(sides, weights, strict=True)]
+        hidden = torch.cat([states[0], *map(mirror, states[1:])], dim=2)
     return hidden
 
 

@@ -1,0 +1,123 @@
+"""RNN and GRU layers on a CPU, both directions in one product a step, their gradients written out.
+
+PyTorch has no fused kernel for them there: it runs a step at a time, and its gradient fills and adds the states of all
+steps at every step, so that its time grows with the square of the length. Here the gradients of the weights are one
+product over all steps. D is the number of directions; each reads its sequences from the first step on.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+MOST_SEQUENCES = 32  # a GRU layer on larger batches is as fast in PyTorch
+
+
+def can_read(mode: str, inputs: Tensor) -> bool:
+    """Return whether `read` is for these inputs, (B, T, E), and is faster than PyTorch's own layers."""
+    return mode in MODES and inputs.device.type == "cpu" and len(inputs) <= MOST_SEQUENCES
+
+
+def read(mode: str, inputs: Sequence[Tensor], weights: Sequence[Sequence[Tensor]]) -> Sequence[Tensor]:
+    """Return the hidden states of each direction of a layer, (B, T, H).
+
+    Args:
+        mode: "RNN_TANH" or "GRU", as torch.nn.RNNBase has it.
+        inputs: of each direction, (B, T, E).
+        weights: of each direction: w_ih, (G * H, E), w_hh, (G * H, H), b_ih and b_hh, (G * H,), as torch.nn has them.
+    """
+    steps = torch.stack([each.transpose(0, 1) for each in inputs]).to(weights[0][0].dtype)  # (D, T, B, E)
+    with torch.autocast("cpu", enabled=False):
+        hidden: Tensor = MODES[mode].apply(steps, *(torch.stack(part) for part in zip(*weights, strict=True)))
+    return hidden.transpose(1, 2).unbind()
+
+
+class _Rnn(torch.autograd.Function):
+    """h_t = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+        size, flat = w_hh.shape[2], x.flatten(1, 2)  # (D, T * B, E)
+        states = torch.baddbmm((b_ih + b_hh)[:, None], flat, w_ih.mT).view(*x.shape[:3], size)
+        h, recurrent = states.unbind(1), w_hh.mT.contiguous()
+        for t, state in enumerate(h):
+            if t:
+                state.baddbmm_(h[t - 1], recurrent)
+            state.tanh_()
+        ctx.save_for_backward(x, w_ih, w_hh, states)
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        x, w_ih, w_hh, states = ctx.saved_tensors
+        inner = 1 - states * states  # the derivative of tanh, and then the gradient of its argument
+        outer, steps = gradient.unbind(1), inner.unbind(1)
+        d_h = outer[-1]
+        for t in range(len(steps) - 1, -1, -1):
+            steps[t].mul_(d_h)
+            if t:
+                d_h = torch.baddbmm(outer[t - 1], steps[t], w_hh)
+        flat = inner.flatten(1, 2)  # (D, T * B, H)
+        d_w_hh = inner[:, 1:].flatten(1, 2).mT @ states[:, :-1].flatten(1, 2)
+        d_b = flat.sum(1)
+        return (flat @ w_ih).view_as(x), flat.mT @ x.flatten(1, 2), d_w_hh, d_b, d_b
+
+
+class _Gru(torch.autograd.Function):
+    """r, z = sigmoid(W x_t + U h_(t-1) + b), q = U_n h_(t-1) + b_n, n = tanh(W_n x_t + r q), h_t = n + z (h_(t-1) - n).
+
+    W is w_ih and U is w_hh, each in the order r, z, n.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+        size, flat = w_hh.shape[2], x.flatten(1, 2)  # (D, T * B, E)
+        both = torch.cat([b_ih[:, : 2 * size] + b_hh[:, : 2 * size], b_ih[:, 2 * size :]], 1)[:, None]
+        parts = x.new_empty(*x.shape[:3], 4 * size)  # q, r, z, n: what the state goes to stands in one block, the first
+        parts[..., :size] = b_hh[:, None, None, 2 * size :]
+        parts[..., size:] = torch.baddbmm(both, flat, w_ih.mT).view(*x.shape[:3], 3 * size)
+        q, r, z, n = (part.unbind(1) for part in parts.chunk(4, -1))
+        of_state, gates = parts[..., : 3 * size].unbind(1), parts[..., size : 3 * size].unbind(1)
+        recurrent = w_hh.roll(size, 1).mT.contiguous()  # of q, r, z
+        states = x.new_zeros(x.shape[0], x.shape[1] + 1, x.shape[2], size)  # the first is zero
+        h = states.unbind(1)
+        for t in range(len(n)):
+            if t:
+                of_state[t].baddbmm_(h[t], recurrent)
+            gates[t].sigmoid_()
+            n[t].addcmul_(r[t], q[t]).tanh_()
+            torch.lerp(n[t], h[t], z[t], out=h[t + 1])
+        ctx.save_for_backward(x, w_ih, w_hh, parts, states)
+        return states[:, 1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        x, w_ih, w_hh, parts, states = ctx.saved_tensors
+        size, (q, r, z, n) = w_hh.shape[2], parts.chunk(4, -1)
+        inner = torch.stack([r, q * r * (1 - r), (states[:, :-1] - n) * z * (1 - z), (1 - z) * (1 - n * n)], 3)
+        # derivatives, (D, T, B, 4, H), and then the gradients of q and of the arguments of r, z and n
+        blocks = inner.flatten(3)  # (D, T, B, 4 * H)
+        of_state, by_n, by_state = (
+            blocks[..., : 3 * size].unbind(1),
+            inner[..., :2, :].unbind(1),
+            inner[..., 2:, :].unbind(1),
+        )
+        outer, keep, recurrent = gradient.unbind(1), z.unbind(1), w_hh.roll(size, 1)
+        d_h = outer[-1].clone()
+        for t in range(len(keep) - 1, -1, -1):
+            by_state[t].mul_(d_h[:, :, None])
+            by_n[t].mul_(by_state[t][:, :, 1:])
+            if t:
+                d_h.mul_(keep[t]).baddbmm_(of_state[t], recurrent).add_(outer[t - 1])
+        flat = blocks.flatten(1, 2)  # (D, T * B, 4 * H)
+        to_state, to_input = flat[..., : 3 * size], flat[..., size:]
+        d_w_hh = (to_state.mT @ states[:, :-1].flatten(1, 2)).roll(-size, 1)
+        d_x, d_w_ih = (to_input @ w_ih).view_as(x), to_input.mT @ x.flatten(1, 2)
+        return d_x, d_w_ih, d_w_hh, to_input.sum(1), to_state.sum(1).roll(-size, 1)
+
+
+MODES: dict[str, Any] = {"RNN_TANH": _Rnn, "GRU": _Gru}
