@@ -1,9 +1,9 @@
 """RNN and GRU layers on a CPU, both directions in one product a step, their gradients written out.
 
-PyTorch has no fused kernel for them there: each step of each direction records some ten operations, and its gradient adds
-a small product to those of the weights. Here the gradients of the weights are one product over all steps, which halves the
-time of long texts, since their batches have few sequences. D is the number of directions; each reads its sequences from the
-first step on.
+PyTorch has no fused kernel for them there: each step of each direction records some ten operations, and its gradient
+adds a small product to those of the weights. Here the gradients of the weights are one product over all steps, which
+halves the time of long texts, since their batches have few sequences. D is the number of directions; each reads its
+sequences from the first step on.
 """
 
 from collections.abc import Sequence
