@@ -16,7 +16,7 @@ from benchmarks.dataset import TrainingData
 from benchmarks.measure import Step
 from unroll.core.settings import TaskConfig
 from unroll.models.span_classifier import CELLS, SpanClassifier
-from unroll.text.batches import iterate_batches
+from unroll.text.batches import iterate_batches, plan_batches
 from unroll.training.optimization import make_optimizer
 
 PHRASES = 64  # in a batch of the loops that read phrase by phrase
@@ -36,13 +36,15 @@ def flops_of(cell: str, config: TaskConfig, tokens: float) -> float:
     return 3 * 2 * (first + later) * tokens
 
 
-def ours(cell: str, config: TaskConfig, data: TrainingData, batch: int) -> Iterator[Step]:
+def ours(
+    cell: str, config: TaskConfig, data: TrainingData, batch: int, batch_tokens: int | None = None
+) -> Iterator[Step]:
     """Unroll's loop: batches of similar lengths, a span for each phrase."""
     model = SpanClassifier(cell, config.model, len(data.vocabulary), CLASSES)
     optimizer = make_optimizer(model, config.train)
-    generator = np.random.default_rng(1)
+    generator, most = np.random.default_rng(1), batch_tokens or config.train.batch_tokens
     while True:
-        for item in iterate_batches(data.corpus, data.train, batch, config.train.batch_tokens, generator):
+        for item in iterate_batches(data.corpus, data.train, batch, most, generator):
             learn(model, optimizer, model(item), item.targets[:, 0].long())
             tokens = float(item.tokens.numel() if item.lengths is None else item.lengths.sum())
             yield {"phrases": float(len(item.targets)), "tokens": tokens, "flops": flops_of(cell, config, tokens)}
@@ -90,21 +92,18 @@ def padded(cell: str, config: TaskConfig, data: TrainingData, *, packed: bool, f
             yield {"phrases": float(len(chosen)), "flops": flops_of(cell, config, float(lengths.sum()))}
 
 
-def sorted_buckets(cell: str, config: TaskConfig, data: TrainingData) -> Iterator[Step]:
-    """Batches of texts sorted by length, padded to the longest: as good as padding gets."""
+def ours_padded(cell: str, config: TaskConfig, data: TrainingData, batch_tokens: int) -> Iterator[Step]:
+    """Read the same batches as `ours` with the plain model: what arithmetic alone takes."""
     texts, labels = phrases_of(data)
     model = Plain(cell, config, len(data.vocabulary))
     optimizer = make_optimizer(model, config.train)
-    order = np.argsort([len(text) for text in texts], kind="stable")
-    size = config.train.batch_size
-    batches = [order[first : first + size] for first in range(0, len(order), size)]
-    generator = np.random.default_rng(1)
+    sizes, generator = np.array([len(text) for text in texts]), np.random.default_rng(1)
     while True:
-        for number in generator.permutation(len(batches)):
-            chosen = [torch.from_numpy(texts[each].astype(np.int64)) for each in batches[number]]
-            lengths = torch.tensor([len(text) for text in chosen])
-            logits = model(pad_sequence(chosen, batch_first=True), lengths, packed=False)
-            learn(model, optimizer, logits, torch.from_numpy(labels[batches[number]]))
+        for chosen in plan_batches(sizes, config.train.batch_size, batch_tokens, generator):
+            batch = [torch.from_numpy(texts[each].astype(np.int64)) for each in chosen]
+            lengths = torch.from_numpy(sizes[chosen])
+            logits = model(pad_sequence(batch, batch_first=True), lengths, packed=False)
+            learn(model, optimizer, logits, torch.from_numpy(labels[chosen]))
             yield {"tokens": float(lengths.sum())}
 
 

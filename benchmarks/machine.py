@@ -1,10 +1,10 @@
 """Benchmarks of the whole machine, used as the product uses it: a training of one thread on each core."""
 
+import itertools
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from unroll.text.documents import make_document_corpus, tokenize_documents
 from unroll.text.vocabulary import Vocabulary, build_vocabulary
 
 PADDED, PEAK = "padded, random batches", "matrix product"
-OURS, BUCKETS = "unroll, batch_tokens", "padded, sorted by length"
 REVIEWS = "corpora/aclImdb_v1.tar.gz"
 NUM_REVIEWS = 25_000
+LARGE = 16_384  # tokens of a batch, in which 32 reviews have room
 WHOLE = 10**6  # tokens of a piece of a document: more than any has
 
 Rates = dict[str, dict[str, Rate]]
@@ -114,7 +114,7 @@ def idle() -> Iterator[Step]:
 
 
 def documents(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
-    """Tokens of whole movie reviews trained on each second by all cores, beside padded batches of sorted lengths."""
+    """Tokens of whole movie reviews trained on each second by all cores, beside a plain model on the same batches."""
     archive = data / REVIEWS
     if not archive.is_file():
         print(f"\ndocuments: left out, for {archive} is missing")
@@ -131,26 +131,29 @@ def documents(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
         corpus.save(Path(folder))
         tokens, count = len(corpus.tokens), len(corpus)
         found = on_all_cores(race_documents, folder, vocabulary, config, seconds=seconds, rounds=rounds)
-    cells, table = {}, []
-    for cell in CELLS:
-        ours, base = found[cell][OURS]["tokens"], found[cell][BUCKETS]["tokens"]
+    cells, table = dict[str, Any](), []
+    for cell, most in itertools.product(CELLS, (config.train.batch_tokens, LARGE)):
+        ours, base = (found[cell][f"{name} {most}"]["tokens"] for name in ("unroll", "padded"))
         epoch = tokens / ours.median * joblib.cpu_count()  # of one training, which has one core
-        cells[cell] = {"tokens_per_second": ours.median, "padded": base.median, "epoch_seconds": epoch}
-        table.append((cell, f"{ours.median:,.0f}", f"{ours.spread:.0%}", f"{base.median:,.0f}", f"{base.spread:.0%}",
-                      f"{base.median / ours.median:.2f}", f"{epoch:,.0f}"))  # fmt: skip
-    header = ("cell", "tokens/s", "±", "padded", "±", "time of padded", "epoch on one core, s")
+        cells[f"{cell} {most}"] = {"tokens_per_second": ours.median, "padded": base.median, "epoch_seconds": epoch}
+        table.append((cell, f"{most:,}", f"{ours.median:,.0f}", f"{ours.spread:.0%}", f"{base.median:,.0f}",
+                      f"{base.spread:.0%}", f"{base.median / ours.median:.2f}", f"{epoch:,.0f}"))  # fmt: skip
+    header = ("cell", "batch_tokens", "tokens/s", "±", "plain model", "±", "its time", "epoch on one core, s")
     title = f"{count:,} movie reviews of {tokens / count:.0f} tokens, read in {reading:.0f} s: training on all cores"
     print_table(title, header, table)
     return {"reviews": count, "tokens": tokens, "reading_seconds": reading, "cells": cells}
 
 
 def race_documents(turns: Turns, folder: str, vocabulary: Vocabulary, config: TaskConfig) -> dict[str, Rates]:
-    """Race both loops over whole documents, a cell after the other."""
+    """Race the loops over whole documents, a cell after the other."""
     data = dataset.split(load_corpus(Path(folder)), vocabulary)
     found = {}
     for cell in CELLS:
-        ours = partial(loops.ours, cell, config, data, config.train.batch_size)
-        found[cell] = race({OURS: ours(), BUCKETS: loops.sorted_buckets(cell, config, data)}, turns)
+        runners: dict[str, Iterator[Step]] = {}
+        for most in (config.train.batch_tokens, LARGE):
+            runners[f"unroll {most}"] = loops.ours(cell, config, data, config.train.batch_size, most)
+            runners[f"padded {most}"] = loops.ours_padded(cell, config, data, most)
+        found[cell] = race(runners, turns)
     return found
 
 

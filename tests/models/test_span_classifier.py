@@ -90,11 +90,13 @@ def test_no_head_and_a_pooled_size_that_is_not_the_number_of_classes_is_refused(
         SpanClassifier("RNN", small_model.model_copy(update={"head": "none"}), 7, 5)
 
 
-def test_of_two_equal_maxima_the_earlier_gets_the_gradient() -> None:
+@pytest.mark.parametrize("times", [1, 2])  # few spans, and as many as are taken from a table
+def test_of_two_equal_maxima_the_earlier_gets_the_gradient(times: int) -> None:
     hidden = torch.tensor([[[0.0], [2.0], [1.0], [2.0], [2.0]]], requires_grad=True)  # (1, 5, 1)
-    pooled = pool_spans(hidden, torch.tensor([0, 0]), torch.tensor([0, 2]), torch.tensor([5, 5]), ("max",))
+    sequence, start, end = (torch.tensor(each * times) for each in ([0, 0], [0, 2], [5, 5]))
+    pooled = pool_spans(hidden, sequence, start, end, ("max",))
     (gradient,) = torch.autograd.grad(pooled.sum(), hidden)
-    assert gradient.flatten().tolist() == [0, 1, 0, 1, 0]
+    assert gradient.flatten().tolist() == [0, times, 0, times, 0]
 
 
 @pytest.mark.parametrize("rate", [0.25, 0.5, 0.9])

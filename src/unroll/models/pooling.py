@@ -1,5 +1,6 @@
 """Span pooling: from the hidden states of a sequence to one vector for each span."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,14 @@ def pool_spans(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, poo
         "mean": lambda: _mean(hidden, sequence, start, end),
         "max": lambda: _SpanMax.apply(hidden, sequence, start, end),  # type: ignore[no-untyped-call]
     }
+    size, length, _ = hidden.shape
+    if len(start) <= size * math.log2(
+        length + 1
+    ):  # few, such as whole texts: each one's states cost less than the table
+        places = torch.arange(length, device=hidden.device)
+        is_inside = (places >= start[:, None]) & (places < end[:, None])  # (R, T)
+        take["mean"] = lambda: _mean_of_few(hidden, sequence, is_inside)
+        take["max"] = lambda: _max_of_few(hidden, sequence, is_inside)
     return torch.cat([take[kind]() for kind in pooling], dim=1)
 
 
@@ -44,6 +53,18 @@ def _mean(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tenso
     sums = functional.pad(hidden.cumsum(1, dtype=at_least_fp32), (0, 0, 1, 0))  # (B, T + 1, H)
     total = _gather(sums, sequence, end) - _gather(sums, sequence, start)  # (R, H)
     return (total / (end - start)[:, None]).to(hidden.dtype)
+
+
+def _mean_of_few(hidden: Tensor, sequence: Tensor, is_inside: Tensor) -> Tensor:
+    shares = (is_inside / is_inside.sum(1, keepdim=True)).to(torch.promote_types(hidden.dtype, torch.float32))
+    states = hidden.index_select(0, sequence).to(shares.dtype)  # (R, T, H)
+    return (shares[:, None] @ states)[:, 0].to(hidden.dtype)
+
+
+def _max_of_few(hidden: Tensor, sequence: Tensor, is_inside: Tensor) -> Tensor:
+    """Take the maximum by its place, the first of several, which then gets all of the gradient (argmax is slower)."""
+    states = hidden.detach().index_select(0, sequence).masked_fill_(~is_inside[:, :, None], -math.inf)  # (R, T, H)
+    return hidden.flatten(0, 1).gather(0, sequence[:, None] * hidden.shape[1] + states.max(1).indices)
 
 
 class _SpanMax(torch.autograd.Function):
