@@ -93,7 +93,7 @@ def padded(cell: str, config: TaskConfig, data: TrainingData, *, packed: bool, f
 
 
 def ours_padded(cell: str, config: TaskConfig, data: TrainingData, batch_tokens: int) -> Iterator[Step]:
-    """Read the same batches as `ours` with the plain model: what arithmetic alone takes."""
+    """Read the same batches as `ours` with the plain model: what PyTorch's layers alone take."""
     texts, labels = phrases_of(data)
     model = Plain(cell, config, len(data.vocabulary))
     optimizer = make_optimizer(model, config.train)

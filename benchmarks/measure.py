@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import BrokenBarrierError
 from typing import Any
 
 import joblib
@@ -47,7 +48,7 @@ class Turns:
 def race(runners: Mapping[str, Iterator[Step]], turns: Turns) -> dict[str, dict[str, Rate]]:
     """Let endless iterators take turns, so that a busy minute of a shared machine hits all of them.
 
-    In `on_all_cores` all processes take each turn together.
+    It runs within `on_all_cores`, whose processes take each turn together.
 
     Returns:
         For each runner the rate of each amount.
@@ -83,6 +84,9 @@ def on_all_cores(call: Callable[..., Any], *arguments: Any, seconds: float, roun
     with ProcessPoolExecutor(cores + others, SPAWN, initializer=_prepare, initargs=(barrier,)) as pool:
         turns = [Turns(seconds, rounds, number >= cores) for number in range(cores + others)]
         calls = [pool.submit(_call_with_others, call, each, *arguments) for each in turns]
+        for error in [each.exception() for each in calls]:
+            if error is not None and not isinstance(error, BrokenBarrierError):  # which the others have for it
+                raise error
         return _add_up([each.result() for each in calls][:cores])
 
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ruamel.yaml import YAML
 
 from tests.support.command import unroll
 from tests.support.kaggle_service import SLUG, Service, serve, sign_in, zip_folder
 from tests.support.project import ROOT
+from unroll.cli.new import write_definition
 from unroll.core.params import read_config, set_params
 from unroll.stages import download, prepare
 
@@ -51,3 +53,11 @@ def test_what_cannot_be_downloaded_leaves_nothing(project: Path, served: str) ->
     assert done.stderr.startswith("error: ")
     assert SLUG in done.stderr
     assert [path for path in project.rglob("*") if path.is_file()] == [project / "params.yaml"]
+
+
+def test_a_definition_keeps_names_of_any_characters(tmp_path: Path) -> None:
+    keys = {"text": ["na\u00efve \u6587", "a\x7fb", "c: #d"], "id": "\U0001f600", "decimals": None}
+    write_definition(tmp_path / "found.yaml", keys)
+    written = (tmp_path / "found.yaml").read_text()
+    assert YAML(typ="safe").load(written) == keys
+    assert "\U0001f600" in written

@@ -1,4 +1,6 @@
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,8 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from unroll.core.errors import UnrollError
-from unroll.core.files import check_archive, new_file, new_folder, new_output, read_json, sha256_of, write_json
+from unroll.core.errors import UnrollError, explain_fault
+from unroll.core.files import (
+    check_archive,
+    copy_folder,
+    new_file,
+    new_folder,
+    new_output,
+    read_json,
+    sha256_of,
+    write_json,
+)
 
 
 def test_a_folder_takes_its_name_only_when_the_block_ends_well(tmp_path: Path) -> None:
@@ -113,3 +124,21 @@ def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path: Path) -> None:
             member.write(bytes(1 << 20))
     with zipfile.ZipFile(file) as archive, pytest.raises(UnrollError, match=r"bomb.zip: zeros.txt: unpacks to 68,"):
         check_archive(archive, "bomb.zip")
+
+
+def test_a_folder_is_copied_and_a_full_disk_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "source"
+    (source / "inner").mkdir(parents=True)
+    for name in ("a.json", "b.npz", "inner/c.txt"):
+        (source / name).write_text(name)
+    copy = copy_folder(source, tmp_path / "copy", "*.npz")
+    assert sorted(str(path.relative_to(copy)) for path in copy.rglob("*.*")) == ["a.json", "inner/c.txt"]
+    assert (copy / "inner/c.txt").read_text() == "inner/c.txt"
+
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        copy_folder(source, tmp_path / "other")
+    assert "free some disk space" in str(explain_fault(caught.value))

@@ -58,6 +58,10 @@ def test_a_mean_over_bf16_states_is_summed_in_fp32() -> None:
     pooled = pool_spans(hidden, torch.tensor([0]), torch.tensor([998]), torch.tensor([1000]), ("mean",))
     assert pooled.dtype == torch.bfloat16
     assert pooled.item() == 1
+    ones = torch.full((1, 171, 1), 1.001)
+    with torch.autocast("cpu", torch.bfloat16):  # which has no 1.001
+        pooled = pool_spans(ones, torch.tensor([0]), torch.tensor([0]), torch.tensor([171]), ("mean",))
+    assert pooled.item() == pytest.approx(1.001, abs=1e-5)
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -1,7 +1,6 @@
 """`unroll new`: a competition's definition, proposed from its files."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ import typer
 
 from unroll.core import paths
 from unroll.core.errors import UnrollError
-from unroll.core.files import new_file
+from unroll.core.files import copy_folder, new_file
 from unroll.core.params import set_params
 from unroll.core.settings import SourceName
 from unroll.data.competition import METRICS, Kind, parse_competition
@@ -73,7 +72,7 @@ def new(
     if only:
         own = paths.COMPETITION_FILES / folder.resolve().name
         if folder.resolve() != own.resolve():  # DVC reads all of data.dir, and the folder above may hold anything
-            shutil.copytree(folder, own, dirs_exist_ok=True)
+            copy_folder(folder, own)
             typer.echo(f"copied: {folder} to {own}")
         data = {"source": "local", "dir": str(paths.COMPETITION_FILES)}
         set_params(paths.PARAMS, {"tasks": [task], "pretrained": [], "data": data})
@@ -95,6 +94,8 @@ def show(found: "Proposal") -> None:
 
 def write_definition(path: Path, keys: dict[str, Any]) -> None:
     """Write a definition as YAML, each value in one line, as JSON has it."""
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in keys.items()]
+    shown = {key: json.dumps(value, ensure_ascii=False) for key, value in keys.items()}
+    # YAML has no control characters but as escapes
+    lines = [f"{key}: {text if text.isprintable() else json.dumps(keys[key])}\n" for key, text in shown.items()]
     with new_file(path) as scratch:
         scratch.write_text("".join(lines), encoding="utf-8")

@@ -159,8 +159,21 @@ def check_manifest(folder: Path, fix: str) -> None:
         raise UnrollError(f"{folder / damaged[0]}: missing or damaged, see {MANIFEST}; {fix}")
 
 
+def copy_folder(source: Path, target: Path, *but: str) -> Path:
+    """Copy a folder's files, but those whose names match a pattern, and return the new folder.
+
+    shutil.copytree puts all faults into one error, which no longer says whether the disk is full.
+    """
+    for file in sorted(source.rglob("*")):
+        if file.is_file() and not any(file.match(pattern) for pattern in but):
+            place = target / file.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+    return target
+
+
 def check_written(*folders: Path, record: str = MANIFEST) -> None:
-    """Check that folders to be replaced have no files but those that their record lists, JSON as of write_manifest.
+    """Check that folders to be replaced have no files but those that their record, JSON as of new_output, lists.
 
     Raises:
         UnrollError: one has.

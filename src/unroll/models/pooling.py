@@ -32,9 +32,8 @@ def pool_spans(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, poo
         "max": lambda: _SpanMax.apply(hidden, sequence, start, end),  # type: ignore[no-untyped-call]
     }
     size, length, _ = hidden.shape
-    if len(start) <= size * math.log2(
-        length + 1
-    ):  # few, such as whole texts: each one's states cost less than the table
+    # few, such as whole texts: each one's own states cost less than sums and maxima for all spans
+    if len(start) <= size * math.log2(length + 1) / 2:
         places = torch.arange(length, device=hidden.device)
         is_inside = (places >= start[:, None]) & (places < end[:, None])  # (R, T)
         take["mean"] = lambda: _mean_of_few(hidden, sequence, is_inside)
@@ -56,9 +55,10 @@ def _mean(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tenso
 
 
 def _mean_of_few(hidden: Tensor, sequence: Tensor, is_inside: Tensor) -> Tensor:
-    shares = (is_inside / is_inside.sum(1, keepdim=True)).to(torch.promote_types(hidden.dtype, torch.float32))
-    states = hidden.index_select(0, sequence).to(shares.dtype)  # (R, T, H)
-    return (shares[:, None] @ states)[:, 0].to(hidden.dtype)
+    inside = is_inside.to(torch.promote_types(hidden.dtype, torch.float32))  # (R, T)
+    states = hidden.index_select(0, sequence).to(inside.dtype)  # (R, T, H)
+    with torch.autocast(hidden.device.type, enabled=False):  # in bf16 the sums would be rounded
+        return ((inside[:, None] @ states)[:, 0] / inside.sum(1, keepdim=True)).to(hidden.dtype)
 
 
 def _max_of_few(hidden: Tensor, sequence: Tensor, is_inside: Tensor) -> Tensor:

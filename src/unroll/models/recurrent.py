@@ -27,8 +27,8 @@ def run_layers(layers: nn.RNNBase, inputs: Tensor, lengths: Tensor | None) -> Te
         inputs: (B, T, E), padded on the right.
         lengths: of the sequences, (B,); None if all have the length T.
     """
-    is_own = can_read(layers.mode, inputs)
-    if not is_own and (lengths is None or not layers.bidirectional):
+    uses_steps = can_read(layers.mode, inputs)  # models/steps.py
+    if not uses_steps and (lengths is None or not layers.bidirectional):
         hidden: Tensor = layers(inputs)[0]
         return hidden
     size, longest, _ = inputs.shape
@@ -46,10 +46,10 @@ def run_layers(layers: nn.RNNBase, inputs: Tensor, lengths: Tensor | None) -> Te
             hidden = functional.dropout(hidden, layers.dropout, layers.training)
         weights = layers.all_weights[directions * number : directions * (number + 1)]
         sides = [hidden, mirror(hidden)] if layers.bidirectional else [hidden]
-        if is_own:
+        if uses_steps:
             states = read(layers.mode, sides, weights)
         else:
-            states = [_run_one(layers, side, own) for side, own in zip(sides, weights, strict=True)]
+            states = [_run_one(layers, side, part) for side, part in zip(sides, weights, strict=True)]
         hidden = torch.cat([states[0], *map(mirror, states[1:])], dim=2)
     return hidden
 

@@ -112,11 +112,10 @@ class Dropout(nn.Module):
             return functional.dropout(values, self.rate)
         dropped = round(self.rate * 256)
         words = torch.empty(-(-values.numel() // 8), dtype=torch.int64).random_(-(2**63), 2**63 - 1)
-        kept = torch.empty(
-            values.shape, dtype=values.dtype
-        )  # as numbers: a product with truth values takes three times as long
+        # as numbers: a product with truth values takes three times as long
+        kept = torch.empty(values.shape, dtype=torch.promote_types(values.dtype, torch.float32))
         torch.ge(words.view(torch.uint8)[: values.numel()].view(values.shape), dropped, out=kept)
-        return values * kept.mul_(256 / (256 - dropped))
+        return (values * kept.mul_(256 / (256 - dropped))).to(values.dtype)
 
 
 def make_head(config: ModelConfig, pooled: int, outputs: int) -> nn.Module:

@@ -1,8 +1,8 @@
 """RNN and GRU layers on a CPU, both directions in one product a step, their gradients written out.
 
-PyTorch has no fused kernel for them there: each step of each direction records some ten operations, and its gradient
-adds a small product to those of the weights. Here the gradients of the weights are one product over all steps, which
-halves the time of long texts, since their batches have few sequences. D is the number of directions; each reads its
+PyTorch has no fused kernel for them there: each step of each direction records some ten operations and, on the way
+back, adds a small product to the gradients of the weights, which here are one product over all steps. Long texts gain
+most: with few sequences in a batch the small products take longest. D is the number of directions; each reads its
 sequences from the first step on.
 """
 
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-MOST_SEQUENCES = 32  # a GRU layer on larger batches is as fast in PyTorch
+MOST_SEQUENCES = 32  # a GRU layer on larger batches is faster in PyTorch
 
 
 def can_read(mode: str, inputs: Tensor) -> bool:
-    """Return whether `read` is for these inputs, (B, T, E), and is faster than PyTorch's own layers."""
+    """Return whether `read` is for these inputs, (B, T, E); where it is not faster than PyTorch it is as fast."""
     return mode in MODES and inputs.device.type == "cpu" and len(inputs) <= MOST_SEQUENCES
 
 
@@ -52,25 +52,27 @@ class _Rnn(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, w_ih, w_hh, states = ctx.saved_tensors
         inner = 1 - states * states  # the derivative of tanh, and then the gradient of its argument
-        outer, steps = gradient.unbind(1), inner.unbind(1)
-        d_h = outer[-1]
+        above, steps = gradient.unbind(1), inner.unbind(1)
+        d_h = above[-1]
         for t in range(len(steps) - 1, -1, -1):
             steps[t].mul_(d_h)
             if t:
-                d_h = torch.baddbmm(outer[t - 1], steps[t], w_hh)
+                d_h = torch.baddbmm(above[t - 1], steps[t], w_hh)
         flat = inner.flatten(1, 2)  # (D, T * B, H)
         d_w_hh = inner[:, 1:].flatten(1, 2).mT @ states[:, :-1].flatten(1, 2)
         d_b = flat.sum(1)
-        return (flat @ w_ih).view_as(x), flat.mT @ x.flatten(1, 2), d_w_hh, d_b, d_b
+        d_x = (flat @ w_ih).view_as(x) if ctx.needs_input_grad[0] else None  # one-hot inputs need none
+        return d_x, flat.mT @ x.flatten(1, 2), d_w_hh, d_b, d_b
 
 
 class _Gru(torch.autograd.Function):
-    """r, z = sigmoid(W x_t + U h_(t-1) + b), q = U_n h_(t-1) + b_n, n = tanh(W_n x_t + r q), h_t = n + z (h_(t-1) - n).
+    """A gated recurrent unit; W is w_ih and U is w_hh, each in the order r, z, n, and likewise their biases b and c.
 
-    W is w_ih and U is w_hh, each in the order r, z, n.
+    r, z = sigmoid(W x_t + b + U h_(t-1) + c), q = U_n h_(t-1) + c_n, n = tanh(W_n x_t + b_n + r q),
+    h_t = n + z (h_(t-1) - n).
     """
 
     @staticmethod
@@ -96,7 +98,7 @@ class _Gru(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, w_ih, w_hh, parts, states = ctx.saved_tensors
         size, (q, r, z, n) = w_hh.shape[2], parts.chunk(4, -1)
         inner = torch.stack([r, q * r * (1 - r), (states[:, :-1] - n) * z * (1 - z), (1 - z) * (1 - n * n)], 3)
@@ -107,17 +109,18 @@ class _Gru(torch.autograd.Function):
             inner[..., :2, :].unbind(1),
             inner[..., 2:, :].unbind(1),
         )
-        outer, keep, recurrent = gradient.unbind(1), z.unbind(1), w_hh.roll(size, 1)
-        d_h = outer[-1].clone()
-        for t in range(len(keep) - 1, -1, -1):
+        above, z_steps, recurrent = gradient.unbind(1), z.unbind(1), w_hh.roll(size, 1)
+        d_h = above[-1].clone()
+        for t in range(len(z_steps) - 1, -1, -1):
             by_state[t].mul_(d_h[:, :, None])
             by_n[t].mul_(by_state[t][:, :, 1:])
             if t:
-                d_h.mul_(keep[t]).baddbmm_(of_state[t], recurrent).add_(outer[t - 1])
+                d_h.mul_(z_steps[t]).baddbmm_(of_state[t], recurrent).add_(above[t - 1])
         flat = blocks.flatten(1, 2)  # (D, T * B, 4 * H)
         to_state, to_input = flat[..., : 3 * size], flat[..., size:]
         d_w_hh = (to_state.mT @ states[:, :-1].flatten(1, 2)).roll(-size, 1)
-        d_x, d_w_ih = (to_input @ w_ih).view_as(x), to_input.mT @ x.flatten(1, 2)
+        d_x = (to_input @ w_ih).view_as(x) if ctx.needs_input_grad[0] else None
+        d_w_ih = to_input.mT @ x.flatten(1, 2)
         return d_x, d_w_ih, d_w_hh, to_input.sum(1), to_state.sum(1).roll(-size, 1)
 
 

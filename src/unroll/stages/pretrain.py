@@ -1,13 +1,12 @@
 """Stage pretrain: the cells of a task learn other texts first; the task's corpus in the vocabulary of both."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from unroll.core import paths
 from unroll.core.errors import run_stage, warn
-from unroll.core.files import MANIFEST, check_written, new_output, sha256_of_array, write_json
+from unroll.core.files import MANIFEST, check_written, copy_folder, new_output, sha256_of_array, write_json
 from unroll.core.params import read_config
 from unroll.core.settings import TaskConfig
 from unroll.data.corpora import find_corpus, read_documents
@@ -74,7 +73,7 @@ def main(task_name: str) -> None:
             is_seen |= np.isfinite(vectors).all(1)
         np.save(scratch / "is_pretrained.npy", is_seen)
         for training, result in zip(trainings, results, strict=True):
-            folder = shutil.copytree(result.done, scratch / training.cell, ignore=shutil.ignore_patterns(MANIFEST))
+            folder = copy_folder(result.done, scratch / training.cell, MANIFEST)
             write_json(folder / "run.json", {"corpus": name, "corpus_sha256": digest, "params": params})
 
 

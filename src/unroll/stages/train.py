@@ -9,7 +9,7 @@ import pandas as pd
 
 from unroll.core import paths
 from unroll.core.errors import UnrollError, run_stage
-from unroll.core.files import MANIFEST, check_written, new_output, sha256_of, write_json
+from unroll.core.files import MANIFEST, check_written, copy_folder, new_output, sha256_of, write_json
 from unroll.core.params import read_config
 from unroll.data.rows import load_task, predictions_of
 from unroll.evaluation.metrics import score
@@ -73,7 +73,7 @@ def write_cell(folder: Path, trained: Sequence[tuple[Training, FoldResult]], dat
     with new_output(folder) as scratch:
         for each, result in trained:
             target = scratch / f"{'fold' if each.refit is None else 'refit'}-{each.fold}"
-            shutil.copytree(result.done, target, ignore=shutil.ignore_patterns("*.npz", "fold.json", MANIFEST))
+            copy_folder(result.done, target, "*.npz", "fold.json", MANIFEST)
         out_of_fold.to_parquet(scratch / "out_of_fold.parquet", index=False)
         collect_folds(refits or results, "test", task).to_parquet(scratch / "test.parquet", index=False)
         run = {

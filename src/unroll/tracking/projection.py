@@ -1,7 +1,6 @@
 """Runs made from a task's outputs: whatever the store lacks is logged, once, found by the digest of the outputs."""
 
 import json
-import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 import unroll
 from unroll.core.errors import UnrollError
-from unroll.core.files import read_json, sha256_of
+from unroll.core.files import copy_folder, read_json, sha256_of
 from unroll.data.competition import Competition
 from unroll.evaluation.comparison import choose_best, decide_promotion, join_predictions, score_table
 from unroll.models.bundle import find_bundles
@@ -195,7 +194,7 @@ class _Projection:
         artifacts = {"predictor": str(scratch / "predictor.json")}
         for cell, found in bundles.items():
             for name, bundle in zip(names[cell], found, strict=True):
-                artifacts[name] = str(shutil.copytree(bundle, scratch / name))
+                artifacts[name] = str(copy_folder(bundle, scratch / name))
         return artifacts
 
     def _register_best(self) -> list[str]:

@@ -64,7 +64,7 @@ class Training:
         return hash_of(*names, *of_fold, sections, *of_data)
 
     def train(self, data: TrainingData, result: FoldResult, on_epoch: OnEpoch) -> None:
-        """Train with one fold held out and, in the main process, save the result; see cache.train_once."""
+        """Train with one fold held out and, in the main process, save the result; see parallel.train_once."""
         fold, task = prepare_fold(data, self.held_out(data.corpus), self.config, self.cell), self.task
         seed = derive_seed(self.seed, self.fold, *(() if self.refit is None else (1,)))
         torch.manual_seed(seed)

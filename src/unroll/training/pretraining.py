@@ -78,7 +78,7 @@ class Pretraining:
         return self.config.model.model_copy(update={**changes, "head": "linear", "head_hidden": None})
 
     def train(self, data: TrainingData, result: FoldResult, on_epoch: OnEpoch) -> None:
-        """Train and, in the main process, save the result; see cache.train_once."""
+        """Train and, in the main process, save the result; see parallel.train_once."""
         seed, shape, outputs = derive_seed(self.seed, 2), self.shape(), self.labels or LABEL_OF_NONE
         torch.manual_seed(seed)
         model = SpanClassifier(self.cell, shape, len(data.vocabulary), len(outputs))
