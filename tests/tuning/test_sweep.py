@@ -94,8 +94,8 @@ def test_a_sweep_is_remembered_goes_on_and_ends_as_an_experiment(project: Projec
     experiments = [row for commit in shown for row in commit["experiments"] or []]
     saved = next(row for row in experiments if row["name"] == name)
     values = saved["revs"][0]["data"]["params"]["params.yaml"]["data"]["sentiment"]
-    assert f"-S sentiment.train.lr={values['train']['lr']}" in again
-    assert f"-S sentiment.model.hidden={values['model']['hidden']}" in again
+    assert f"-S ++sentiment.train.lr={values['train']['lr']}" in again
+    assert f"-S ++sentiment.model.hidden={values['model']['hidden']}" in again
 
 
 @needs_ray
@@ -123,7 +123,7 @@ def test_a_sweep_outlives_one_of_two_nodes(project: Project) -> None:
     """Each node has one core and each trial takes one, so both nodes train when the second one is killed."""
 
     def lengthen(values: dict[str, dict[str, dict[str, object]]]) -> None:
-        values["sentiment"]["train"]["epochs"] = 100
+        values["sentiment"]["train"]["epochs"] = 30
         values["sentiment"]["tune"]["grace_period"] = 500
 
     project.change_params(lengthen)
