@@ -71,8 +71,8 @@ def test_a_bad_table_is_refused_with_its_line(content: bytes, told: str) -> None
 
 
 def test_bad_bytes_far_into_a_file_are_named_by_their_line() -> None:
-    with pytest.raises(UnrollError, match="line 3000002: byte 0xff is not UTF-8"):
-        read(b"a,b\n" + b"1,2\n" * 3_000_000 + b"1,\xff\n", "a")
+    with pytest.raises(UnrollError, match="line 600002: byte 0xff is not UTF-8"):
+        read(b"a,b\n" + b"1,2\n" * 600_000 + b"1,\xff\n", "a")
 
 
 @pytest.mark.parametrize("archive", ["train.csv.zip", "train.zip"])
