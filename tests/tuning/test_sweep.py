@@ -123,7 +123,7 @@ def test_a_sweep_outlives_one_of_two_nodes(project: Project) -> None:
     """Each node has one core and each trial takes one, so both nodes train when the second one is killed."""
 
     def lengthen(values: dict[str, dict[str, dict[str, object]]]) -> None:
-        values["sentiment"]["train"]["epochs"] = 30
+        values["sentiment"]["train"]["epochs"] = 100
         values["sentiment"]["tune"]["grace_period"] = 500
 
     project.change_params(lengthen)
