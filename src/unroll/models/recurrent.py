@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unroll.models.steps import can_read, read
+from unroll.models.steps import run_steps, supports
 
 # Of cuDNN, where the directions are called apart; it copies a few hundred kilobytes.
 warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
@@ -27,7 +27,7 @@ def run_layers(layers: nn.RNNBase, inputs: Tensor, lengths: Tensor | None) -> Te
         inputs: (B, T, E), padded on the right.
         lengths: of the sequences, (B,); None if all have the length T.
     """
-    uses_steps = can_read(layers.mode, inputs)  # models/steps.py
+    uses_steps = supports(layers.mode, inputs)  # models/steps.py
     if not uses_steps and (lengths is None or not layers.bidirectional):
         hidden: Tensor = layers(inputs)[0]
         return hidden
@@ -47,7 +47,7 @@ def run_layers(layers: nn.RNNBase, inputs: Tensor, lengths: Tensor | None) -> Te
         weights = layers.all_weights[directions * number : directions * (number + 1)]
         sides = [hidden, mirror(hidden)] if layers.bidirectional else [hidden]
         if uses_steps:
-            states = read(layers.mode, sides, weights)
+            states = run_steps(layers.mode, sides, weights)
         else:
             states = [_run_one(layers, side, part) for side, part in zip(sides, weights, strict=True)]
         hidden = torch.cat([states[0], *map(mirror, states[1:])], dim=2)

@@ -16,12 +16,12 @@ from torch.autograd.function import once_differentiable
 MOST_SEQUENCES = 32  # a GRU layer on larger batches is faster in PyTorch
 
 
-def can_read(mode: str, inputs: Tensor) -> bool:
-    """Return whether `read` is for these inputs, (B, T, E); where it is not faster than PyTorch it is as fast."""
+def supports(mode: str, inputs: Tensor) -> bool:
+    """Return whether `run_steps` is for these inputs, (B, T, E); where it is not faster than PyTorch it is as fast."""
     return mode in MODES and inputs.device.type == "cpu" and len(inputs) <= MOST_SEQUENCES
 
 
-def read(mode: str, inputs: Sequence[Tensor], weights: Sequence[Sequence[Tensor]]) -> Sequence[Tensor]:
+def run_steps(mode: str, inputs: Sequence[Tensor], weights: Sequence[Sequence[Tensor]]) -> Sequence[Tensor]:
     """Return the hidden states of each direction of a layer, (B, T, H).
 
     Args:

@@ -14,25 +14,15 @@ from unroll.text.vocabulary import UNKNOWN_ID
 
 @dataclass(frozen=True)
 class Batch:
-    """B sequences, padded on the right to the length T of the longest, and the R spans in them.
+    """B sequences, padded on the right to the length T of the longest, and the R spans in them."""
 
-    Attributes:
-        tokens: (B, T) int64; the padding is the unknown token.
-        lengths: of the sequences, (B,); None if all have the length T, and nothing is padded.
-        sequence: which of the B sequences each span lies in, (R,).
-        start: first token of each span, (R,).
-        end: the token after the last one, (R,).
-        targets: truth of each span, NaN where it is not known, (R, K).
-        spans: number of each span in the corpus, (R,).
-    """
-
-    tokens: Tensor
-    lengths: Tensor | None
-    sequence: Tensor
-    start: Tensor
-    end: Tensor
-    targets: Tensor
-    spans: Tensor
+    tokens: Tensor  # (B, T) int64; the padding is the unknown token
+    lengths: Tensor | None  # of the sequences, (B,); None if all have the length T, and nothing is padded
+    sequence: Tensor  # which of the B sequences each span lies in, (R,)
+    start: Tensor  # first token of each span, (R,)
+    end: Tensor  # the token after the last one, (R,)
+    targets: Tensor  # truth of each span, NaN where it is not known, (R, K)
+    spans: Tensor  # number of each span in the corpus, (R,)
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same batch on another device."""

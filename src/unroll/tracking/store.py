@@ -43,7 +43,9 @@ def open_store(root: Path) -> None:
     except UnrollError:
         raise
     except Exception as error:  # noqa: BLE001 MLflow's migrations raise anything where another program makes the tables too
-        raise UnrollError(f"MLflow: {mlflow.get_tracking_uri()}: cannot be opened ({error}); try again") from None
+        raise UnrollError(
+            f"MLflow: {mlflow.get_tracking_uri()}: cannot be opened ({brief(error)}); try again"
+        ) from None
 
 
 def tracking_uri(root: Path) -> str:
