@@ -24,8 +24,8 @@ from benchmarks.params import settings
 from unroll.core.settings import TaskConfig
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import plan_batches
-from unroll.training.distributed import join_processes, shard_batch
-from unroll.training.fit import train_epoch
+from unroll.training.distributed import count_labelled
+from unroll.training.fit import EagerSteps, Steps, take_steps, train_epoch
 from unroll.training.fold_data import TrainingData, load_training_data
 from unroll.training.optimization import make_optimizer
 from unroll.training.progress import open_bar
@@ -35,9 +35,11 @@ WARM_UP, ROUNDS = 20, 3
 Run = Callable[[int], int]  # takes so many steps, returns how many phrases they trained on
 
 
-def product(cell: str, config: TaskConfig, data: TrainingData, batch_size: int) -> Run:
+def product(
+    cell: str, config: TaskConfig, data: TrainingData, batch_size: int, make_steps: Callable[..., Steps]
+) -> Run:
     """Return a runner of the product's own training steps."""
-    corpus, processes = data.corpus, join_processes()
+    corpus = data.corpus
     train = np.flatnonzero(corpus.folds > 0)
     plan = partial(plan_batches, np.diff(corpus.offsets)[train], batch_size, config.train.batch_tokens)
     counts = torch.from_numpy(np.bincount(corpus.tokens_of(train), minlength=len(data.vocabulary)))
@@ -47,15 +49,15 @@ def product(cell: str, config: TaskConfig, data: TrainingData, batch_size: int) 
     def batches() -> Iterator[Any]:
         for epoch in itertools.count():
             for chunk in plan(np.random.default_rng(epoch)):
-                yield shard_batch(corpus, train[chunk], processes)
+                yield train[chunk], count_labelled(corpus, train[chunk])
 
-    stream = batches()
+    stream, steps_of = batches(), make_steps(state, corpus)
 
     def run(steps: int) -> int:
         taken = list(itertools.islice(stream, steps))
         with open_bar(cell, 1, 0, quiet=True) as bar:
-            train_epoch(cell, state, taken, bar)
-        return sum(spans for _, _, spans in taken)
+            train_epoch(cell, steps_of, taken, bar)
+        return sum(spans for _, spans in taken)
 
     return run
 
@@ -134,7 +136,12 @@ def main() -> None:
     found: dict[str, Any] = {"device": name, "torch": torch.__version__, "cells": {}}
     for cell in GATES:
         size = config.train.batch_size
-        runners = {f"unroll, {many} sequences": product(cell, config, data, many) for many in (size, 8 * size)}
+        kinds: dict[str, Callable[..., Steps]] = {"": take_steps, ", no graphs": EagerSteps}
+        runners = {
+            f"unroll, {many} sequences{note}": product(cell, config, data, many, make_steps)
+            for many in (size, 8 * size)
+            for note, make_steps in kinds.items()
+        }
         runners["padded, random batches"] = padded(cell, config, data, device)
         rates = {title: rate_of(run, options.steps, device) for title, run in runners.items()}
         base = rates["padded, random batches"][0]

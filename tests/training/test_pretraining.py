@@ -82,14 +82,14 @@ def test_an_interrupted_training_continues_to_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         pretrain(tiny, tmp_path / "cut")
     monkeypatch.undo()
-    steps, step = 0, state.TrainState.step
+    steps, update = 0, state.TrainState.update
 
     def counted(*values: Any) -> torch.Tensor:
         nonlocal steps
         steps += 1
-        return step(*values)
+        return update(*values)
 
-    monkeypatch.setattr(state.TrainState, "step", counted)
+    monkeypatch.setattr(state.TrainState, "update", counted)
     continued = pretrain(tiny, tmp_path / "cut")
     a_pass = steps / (whole.summary()["best_epoch"] - 4)
     assert a_pass == int(a_pass), "only the passes that were left"

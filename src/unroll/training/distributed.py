@@ -93,8 +93,8 @@ def count_labelled(corpus: Corpus, sequences: Ints) -> int:
     return int(np.isfinite(corpus.targets[corpus.spans_of(sequences)]).any(1).sum())
 
 
-def shard_batch(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[Batch, BatchTotals, int]:
-    """Return this process' shard of a batch, its totals, and its labelled spans in all.
+def shard_batch(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[Batch, BatchTotals]:
+    """Return this process' shard of a batch, and the totals of the whole.
 
     A process without a share takes the first sequence as a shard of an infinite batch, so that it adds nothing to the
     gradient: all processes have to take part in every step.
@@ -102,9 +102,9 @@ def shard_batch(corpus: Corpus, sequences: Ints, processes: Processes) -> tuple[
     labelled = count_labelled(corpus, sequences)
     mine = sequences[processes.index :: processes.count]
     if not len(mine):
-        return make_batch(corpus, sequences[:1]), BatchTotals(math.inf, math.inf), labelled
+        return make_batch(corpus, sequences[:1]), BatchTotals(math.inf, math.inf)
     pairs = int((corpus.offsets[sequences + 1] - corpus.offsets[sequences]).sum()) - len(sequences)
-    return make_batch(corpus, mine), BatchTotals(labelled, pairs), labelled
+    return make_batch(corpus, mine), BatchTotals(max(1, labelled), max(1, pairs))
 
 
 def predict_sharded(

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Never
@@ -11,6 +11,7 @@ from typing import Never
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from unroll.core.errors import UnrollError, is_out_of_memory
@@ -18,11 +19,10 @@ from unroll.core.settings import TrainConfig
 from unroll.data.competition import Competition
 from unroll.evaluation.metrics import score
 from unroll.models.span_classifier import SpanClassifier
-from unroll.text.batches import Batch, plan_batches
+from unroll.text.batches import plan_batches
 from unroll.text.corpus import Corpus, Ints
 from unroll.training.distributed import count_labelled, join_processes, predict_sharded, shard_batch
-from unroll.training.losses import BatchTotals
-from unroll.training.optimization import drop_words
+from unroll.training.graphs import GraphedSteps, supports
 from unroll.training.progress import open_bar
 from unroll.training.state import EpochRecord, History, OnEpoch, TrainState, derive_seed
 
@@ -62,21 +62,22 @@ def fit(
     if not processes.is_main:
         checkpoint, on_epoch, quiet = None, lambda record, speed: None, True
     plan = partial(plan_batches, np.diff(corpus.offsets)[train], config.batch_size, config.batch_tokens)
-    steps, spans = len(plan()), count_labelled(corpus, train)
-    epochs = max(config.epochs, math.ceil(config.min_steps / steps))
+    batches_an_epoch, spans = len(plan()), count_labelled(corpus, train)
+    epochs = max(config.epochs, math.ceil(config.min_steps / batches_an_epoch))
     counts = torch.from_numpy(np.bincount(corpus.tokens_of(train), minlength=model.tokens))
-    state = TrainState(model, config, counts, epochs * steps, seed, task.metric, is_pretrained=is_pretrained)
+    state = TrainState(model, config, counts, epochs * batches_an_epoch, seed, task.metric, is_pretrained=is_pretrained)
     state.history.planned, epochs = epochs, max(1, round(share * epochs))
     done = state.resume(checkpoint, on_epoch)
+    steps = take_steps(state, corpus)
     with open_bar(title, epochs * spans, done * spans, quiet=quiet) as bar:
         for epoch in range(done + 1, epochs + 1):
             if state.is_patience_over():
                 break
             began = time.perf_counter()
             torch.manual_seed(derive_seed(seed, epoch, processes.index))
-            chunks = plan(np.random.default_rng([seed, epoch]))
-            batches = (shard_batch(corpus, train[chunk], processes) for chunk in chunks)
-            loss = train_epoch(title, state, batches, bar) / spans
+            chosen = (train[chunk] for chunk in plan(np.random.default_rng([seed, epoch])))
+            batches = ((sequences, count_labelled(corpus, sequences)) for sequences in chosen)
+            loss = train_epoch(title, steps, batches, bar) / spans
             speed = spans / (time.perf_counter() - began)
             scores = score_spans(task, corpus, valid, predict_sharded(state.eval_model, corpus, valid, processes))
             record = EpochRecord(epoch, loss, float(state.schedule.get_last_lr()[0]), scores)
@@ -96,36 +97,57 @@ def score_spans(
     return score(task, predictions, truth) if len(truth) else {}
 
 
+@dataclass(frozen=True)
+class EagerSteps:
+    """Takes a training step for a batch, or for this process' shard of it."""
+
+    state: TrainState
+    corpus: Corpus
+
+    def __call__(self, sequences: Ints) -> Tensor:
+        """Take a step for the sequences of these numbers, and return the loss to report, on the device."""
+        batch, totals = shard_batch(self.corpus, sequences, join_processes())
+        loss = self.state.update(batch.to(self.state.accelerator.device), totals)
+        self.state.advance()
+        return loss
+
+
+Steps = EagerSteps | GraphedSteps
+
+
+def take_steps(state: TrainState, corpus: Corpus) -> Steps:
+    """Return what takes the steps of a training, as graphs where they can be captured."""
+    return GraphedSteps(state, corpus) if supports(state) else EagerSteps(state, corpus)
+
+
 def train_epoch(
-    title: str, state: TrainState, batches: Iterable[tuple[Batch, BatchTotals, int]], bar: "tqdm[Never]",
-    section: str = "train",
-) -> float:  # fmt: skip
-    """Take a step for each batch, and return the summed loss, each batch's times its number of spans, in nats.
+    title: str, steps: Steps, batches: Iterable[tuple[Ints, int]], bar: "tqdm[Never]", section: str = "train"
+) -> float:
+    """Take a step for each batch of sequences, and return the summed loss, each batch's times its weight, in nats.
 
     The section is that of the settings, for messages.
 
     Raises:
         UnrollError: see fit.
     """
+    state = steps.state
     state.objective.train()
     device, metric, epochs = state.accelerator.device, state.history.metric, state.history.epochs
     losses, weights = [], []
     scored = f", {metric} {epochs[-1].scores[metric]:.4f}" if epochs and epochs[-1].scores else ""
-    for step, (batch, totals, weight) in enumerate(batches, start=1):
-        batch = batch.to(device)
-        batch = replace(batch, tokens=drop_words(batch.tokens, state.drop_rates))
+    for step, (sequences, weight) in enumerate(batches, start=1):
         try:
-            losses.append(state.step(batch, totals))
+            losses.append(steps(sequences))
             is_read = device.type == "cpu" or step % STEPS_A_READING == 0
             loss = float(losses[-1]) if is_read else 0.0
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            sequences, length = batch.tokens.shape
+            length = int((steps.corpus.offsets[sequences + 1] - steps.corpus.offsets[sequences]).max())
             tokens = f"train.batch_tokens (now {state.config.batch_tokens})"
             longest = tokens if section == "train" else f"{section}.chunk (now {length})"
             raise UnrollError(
-                f"{title}: out of memory at a batch of {sequences} sequences of {length} tokens; lower "
+                f"{title}: out of memory at a batch of {len(sequences)} sequences of {length} tokens; lower "
                 f"{section}.batch_size (now {state.config.batch_size}), {longest}, model.hidden or model.layers in "
                 "params.yaml"
             ) from None

@@ -17,10 +17,13 @@ IGNORED = -1  # the class of a span whose label is not known
 
 @dataclass(frozen=True)
 class BatchTotals:
-    """The numbers of labelled spans and pairs of neighbours in a whole batch, of which a process sees a shard."""
+    """The numbers of labelled spans and pairs of neighbours in a whole batch, of which a process sees a shard.
 
-    labelled: float
-    pairs: float
+    The loss is divided by them, so they are at least 1.
+    """
+
+    labelled: float | Tensor
+    pairs: float | Tensor
 
 
 class Objective(nn.Module):
@@ -43,10 +46,10 @@ class Objective(nn.Module):
         """Return the loss to minimise and the one to report, by default its part due to labels per span, in nats."""
         hidden = self.model.encode(batch.tokens, batch.lengths)  # (B, T, D * H)
         raw = self.model.read_out(hidden, batch).float()  # (R, P)
-        loss = self.span_loss(raw, batch.targets) / max(1, totals.labelled)
+        loss = self.span_loss(raw, batch.targets) / totals.labelled
         if self.language_model is None:
             return loss, loss.detach()
-        weight = self.language_model_weight / max(1, totals.pairs)
+        weight = self.language_model_weight / totals.pairs
         both = loss + weight * self.language_model(hidden, batch)
         return both, (both if self.reports_all else loss).detach()
 

@@ -5,7 +5,7 @@ import io
 import math
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,14 @@ from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch
 from unroll.training.distributed import join_processes
 from unroll.training.losses import BatchTotals, Objective
-from unroll.training.optimization import average, choose_precision, make_optimizer, make_schedule, word_drop_rates
+from unroll.training.optimization import (
+    average,
+    choose_precision,
+    drop_words,
+    make_optimizer,
+    make_schedule,
+    word_drop_rates,
+)
 
 
 @dataclass(frozen=True)
@@ -115,22 +122,26 @@ class TrainState:
             self.averaged.n_averaged = self.averaged.n_averaged.cpu()  # which is read in each step
             self.eval_model = self.averaged.module
 
-    def step(self, batch: Batch, totals: BatchTotals) -> Tensor:
+    def update(self, batch: Batch, totals: BatchTotals) -> Tensor:
         """Update the weights by one batch; return the loss to report, in nats, on the device, without waiting for it.
 
-        A CUDA device is never waited for in a step.
+        A CUDA device is never waited for, so that the update can be captured as a graph.
         """
+        batch = replace(batch, tokens=drop_words(batch.tokens, self.drop_rates))
         self.optimizer.zero_grad()
         loss, label_loss = self.objective(batch, totals)
         self.accelerator.backward(loss * self.accelerator.num_processes)  # which averages over the processes
         if self.config.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.clip_norm)
         self.optimizer.step()
+        reported: Tensor = self.accelerator.reduce(label_loss)
+        return reported
+
+    def advance(self) -> None:
+        """Move the learning rate and the average of the weights on, after an update."""
         self.schedule.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
-        reported: Tensor = self.accelerator.reduce(label_loss)
-        return reported
 
     def add(self, record: EpochRecord) -> None:
         """Append an epoch, and copy the weights if it is the best so far."""
@@ -160,6 +171,8 @@ class TrainState:
         if content is not None:
             for name, part in self._parts.items():
                 part.load_state_dict(content[name])
+            for group in self.optimizer.param_groups:  # graphs have these as they need them
+                group["lr"], group["capturable"] = float(group["lr"]), False
             self.history.epochs = [EpochRecord(**record) for record in content["history"]["epochs"]]
             self.history.best_epoch, self.best_weights = content["history"]["best_epoch"], content["best_weights"]
         for record in self.history.epochs:
