@@ -31,7 +31,7 @@ from unroll.training.optimization import make_optimizer
 from unroll.training.progress import open_bar
 from unroll.training.state import TrainState
 
-WARM_UP, ROUNDS = 20, 3
+WARM_UP, ROUNDS = 250, 5  # steps, of which the first capture graphs; rounds
 Run = Callable[[int], int]  # takes so many steps, returns how many phrases they trained on
 
 
@@ -88,10 +88,12 @@ def padded(cell: str, config: TaskConfig, data: TrainingData, device: torch.devi
     return run
 
 
-def rate_of(run: Run, steps: int, device: torch.device) -> tuple[float, float]:
-    """Return the phrases a second of the median round, and the spread of the rounds as a share of it."""
+def rate_of(run: Run, steps: int, device: torch.device) -> tuple[float, float, float]:
+    """Return the median round's phrases a second, the rounds' spread as a share of it, and the warm-up's seconds."""
+    began = time.perf_counter()
     run(WARM_UP)
-    rates = []
+    synchronize(device)
+    warm_up, rates = time.perf_counter() - began, []
     for _ in range(ROUNDS):
         synchronize(device)
         began = time.perf_counter()
@@ -99,7 +101,7 @@ def rate_of(run: Run, steps: int, device: torch.device) -> tuple[float, float]:
         synchronize(device)
         rates.append(phrases / (time.perf_counter() - began))
     middle = sorted(rates)[len(rates) // 2]
-    return middle, (max(rates) - min(rates)) / middle
+    return middle, (max(rates) - min(rates)) / middle, warm_up
 
 
 def busy_share(run: Run, steps: int, device: torch.device) -> tuple[float, list[tuple[str, float]]]:
@@ -146,11 +148,14 @@ def main() -> None:
         rates = {title: rate_of(run, options.steps, device) for title, run in runners.items()}
         base = rates["padded, random batches"][0]
         rows = [
-            (title, f"{each:,.0f}", f"{spread:.0%}", f"{each / base:.1f}") for title, (each, spread) in rates.items()
+            (title, f"{each:,.0f}", f"{spread:.0%}", f"{each / base:.1f}", f"{warm_up:.1f}")
+            for title, (each, spread, warm_up) in rates.items()
         ]
-        print_table(f"{cell}: training on {name}", ("loop", "phrases/s", "±", "ratio"), rows)
+        print_table(
+            f"{cell}: training on {name}", ("loop", "phrases/s", "±", "ratio", f"{WARM_UP} first steps, s"), rows
+        )
         share, kernels = busy_share(runners[f"unroll, {size} sequences"], options.steps, device)
-        print(f"device busy {share:.0%}; " + ", ".join(f"{key} {ms:.2f} ms" for key, ms in kernels))
+        print(f"{size} sequences: device busy {share:.0%}; " + ", ".join(f"{key} {ms:.2f} ms" for key, ms in kernels))
         found["cells"][cell] = {"phrases_per_second": rates, "device_busy": share, "kernels_ms_a_step": kernels}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

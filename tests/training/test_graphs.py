@@ -47,13 +47,14 @@ def test_padding_changes_neither_loss_nor_gradients(
     corpus, sequences = replace(corpus, targets=hidden), np.array([2, 0])
     state = make_state(corpus, shape, plain_recipe.model_copy(update=RECIPE), cell, len(vocabulary))
     gradients = []
-    batch, totals = ResidentCorpus(corpus, torch.device("cpu")).make_batch(torch.tensor([2, 0, -1, -1]), 16, 12)
+    device = state.accelerator.device
+    batch, totals = ResidentCorpus(corpus, device).make_batch(torch.tensor([2, 0, -1, -1], device=device), 16, 12)
     assert batch.tokens.shape == (4, 16)
     assert batch.targets.shape == (12, 1)
     plain = make_batch(corpus, sequences)
     for each, numbers in ((batch, totals), shard_batch(corpus, sequences, Processes(0, 1))):
         state.model.zero_grad()
-        loss, _ = state.objective(each, numbers)
+        loss, _ = state.objective(each.to(device), numbers)
         loss.backward()
         gradients.append([loss.detach(), *(weight.grad for weight in state.model.parameters())])
     torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-5)
