@@ -18,6 +18,9 @@ from unroll.training.fit import EagerSteps, take_steps
 from unroll.training.graphs import GraphedSteps, ResidentCorpus, round_up
 from unroll.training.state import TrainState
 
+# Of cuDNN, where the directions are called apart.
+pytestmark = pytest.mark.filterwarnings("ignore:RNN module weights")
+
 RECIPE = {"language_model": 0.3, "word_dropout": 0.0, "rare_word_dropout": 0.0, "ema": 0.9, "clip_norm": 1.0}
 
 
