@@ -31,7 +31,7 @@ from unroll.training.optimization import make_optimizer
 from unroll.training.progress import open_bar
 from unroll.training.state import TrainState
 
-WARM_UP, ROUNDS = 250, 5  # steps, of which the first capture graphs; rounds
+WARM_UP, ROUNDS = 250 if torch.cuda.is_available() else 5, 5  # steps, which capture the graphs; rounds
 Run = Callable[[int], int]  # takes so many steps, returns how many phrases they trained on
 
 

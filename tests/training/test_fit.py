@@ -113,11 +113,16 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(
     assert capsys.readouterr().err.count(": damaged; ") == 2
 
 
+@pytest.mark.parametrize("is_captured", [False, True])
 def test_running_out_of_memory_names_the_batch_size_to_lower(
-    train: Train, plain_recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch
+    train: Train, plain_recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch, is_captured: bool
 ) -> None:
     def fail(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        finally:
+            if is_captured:  # whose end raises an error of its own
+                raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
 
     monkeypatch.setattr(SpanClassifier, "encode", fail)
     with pytest.raises(

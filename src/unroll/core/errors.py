@@ -92,6 +92,10 @@ def explain_fault(error: Exception) -> str | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error reports that a device, PyTorch's CPU allocator or Python itself ran out of memory."""
+    """Return whether an error reports that a device, PyTorch's CPU allocator or Python itself ran out of memory.
+
+    It may have been raised while that one was handled, as by the end of a CUDA graph's capture.
+    """
     words = ("DefaultCPUAllocator", "not enough memory", "out of memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+    is_it = isinstance(error, MemoryError) or any(word in str(error) for word in words)
+    return is_it or (error.__context__ is not None and is_out_of_memory(error.__context__))

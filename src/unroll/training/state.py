@@ -114,7 +114,9 @@ class TrainState:
         self.language_model: Any = objective.language_model
         optimizer = make_optimizer(objective, config, config.encoder_lr if is_pretrained else 1.0)
         self.schedule = make_schedule(optimizer, config, steps)
-        self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        self.objective, wrapped = self.accelerator.prepare(objective, optimizer)
+        # accelerate's optimizer, which scales the loss for fp16, looks for a package in each step: 0.3 ms
+        self.optimizer: Any = optimizer if self.accelerator.scaler is None else wrapped
         self._parts: dict[str, Any] = {"model": objective, "optimizer": optimizer, "schedule": self.schedule}
         self.eval_model: Any = model
         if self.averaged is not None:
