@@ -115,6 +115,7 @@ class TrainState:
         optimizer = make_optimizer(objective, config, config.encoder_lr if is_pretrained else 1.0)
         self.schedule = make_schedule(optimizer, config, steps)
         self.objective, wrapped = self.accelerator.prepare(objective, optimizer)
+        self.weights = list(self.objective.parameters())
         # accelerate's optimizer, which scales the loss for fp16, looks for a package in each step: 0.3 ms
         self.optimizer: Any = optimizer if self.accelerator.scaler is None else wrapped
         self._parts: dict[str, Any] = {"model": objective, "optimizer": optimizer, "schedule": self.schedule}
@@ -134,7 +135,7 @@ class TrainState:
         loss, label_loss = self.objective(batch, totals)
         self.accelerator.backward(loss * self.accelerator.num_processes)  # which averages over the processes
         if self.config.clip_norm is not None:
-            self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.clip_norm)
+            self.accelerator.clip_grad_norm_(self.weights, self.config.clip_norm)
         self.optimizer.step()
         reported: Tensor = self.accelerator.reduce(label_loss)
         return reported
