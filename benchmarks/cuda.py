@@ -25,7 +25,7 @@ from unroll.core.settings import TaskConfig
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import plan_batches
 from unroll.training.distributed import count_labelled
-from unroll.training.fit import EagerSteps, Steps, take_steps, train_epoch
+from unroll.training.fit import EagerStep, TrainStep, make_train_step, train_epoch
 from unroll.training.fold_data import TrainingData, load_training_data
 from unroll.training.optimization import make_optimizer
 from unroll.training.progress import open_bar
@@ -36,7 +36,7 @@ Run = Callable[[int], int]  # takes so many steps, returns how many phrases they
 
 
 def product(
-    cell: str, config: TaskConfig, data: TrainingData, batch_size: int, make_steps: Callable[..., Steps]
+    cell: str, config: TaskConfig, data: TrainingData, batch_size: int, make_step: Callable[..., TrainStep]
 ) -> Run:
     """Return a runner of the product's own training steps."""
     corpus = data.corpus
@@ -51,12 +51,12 @@ def product(
             for chunk in plan(np.random.default_rng(epoch)):
                 yield train[chunk], count_labelled(corpus, train[chunk])
 
-    stream, steps_of = batches(), make_steps(state, corpus)
+    stream, train_step = batches(), make_step(state, corpus)
 
     def run(steps: int) -> int:
         taken = list(itertools.islice(stream, steps))
         with open_bar(cell, 1, 0, quiet=True) as bar:
-            train_epoch(cell, steps_of, taken, bar)
+            train_epoch(cell, train_step, taken, bar)
         return sum(spans for _, spans in taken)
 
     return run
@@ -138,11 +138,13 @@ def main() -> None:
     found: dict[str, Any] = {"device": name, "torch": torch.__version__, "cells": {}}
     for cell in GATES:
         size = config.train.batch_size
-        kinds: dict[str, Callable[..., Steps]] = {"": take_steps, ", no graphs": EagerSteps}
+        kinds: dict[str, Callable[..., TrainStep]] = {"": make_train_step}
+        if device.type == "cuda":
+            kinds[", no graphs"] = EagerStep
         runners = {
-            f"unroll, {many} sequences{note}": product(cell, config, data, many, make_steps)
+            f"unroll, {many} sequences{note}": product(cell, config, data, many, make_step)
             for many in (size, 8 * size)
-            for note, make_steps in kinds.items()
+            for note, make_step in kinds.items()
         }
         runners["padded, random batches"] = padded(cell, config, data, device)
         rates = {title: rate_of(run, options.steps, device) for title, run in runners.items()}
@@ -156,7 +158,11 @@ def main() -> None:
         )
         share, kernels = busy_share(runners[f"unroll, {size} sequences"], options.steps, device)
         print(f"{size} sequences: device busy {share:.0%}; " + ", ".join(f"{key} {ms:.2f} ms" for key, ms in kernels))
-        found["cells"][cell] = {"phrases_per_second": rates, "device_busy": share, "kernels_ms_a_step": kernels}
+        named = {
+            title: dict(zip(("median", "spread", "warm_up_seconds"), rate, strict=True))
+            for title, rate in rates.items()
+        }
+        found["cells"][cell] = {"phrases_per_second": named, "device_busy": share, "kernels_ms_a_step": kernels}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,16 +13,24 @@ from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import make_batch
 from unroll.text.corpus import Corpus
 from unroll.text.vocabulary import Vocabulary
-from unroll.training import graphs
+from unroll.training import fit, graphs
 from unroll.training.distributed import Processes, shard_batch
-from unroll.training.fit import EagerSteps, take_steps
-from unroll.training.graphs import GraphedSteps, ResidentCorpus, round_up
-from unroll.training.state import TrainState
+from unroll.training.fit import EagerStep, make_train_step
+from unroll.training.graphs import GraphedStep, ResidentCorpus, round_up
+from unroll.training.state import EpochRecord, TrainState
 
 # Of cuDNN, where the directions are called apart.
 pytestmark = pytest.mark.filterwarnings("ignore:RNN module weights")
 
-RECIPE = {"language_model": 0.3, "word_dropout": 0.0, "rare_word_dropout": 0.0, "ema": 0.9, "clip_norm": 1.0}
+RECIPE = {
+    "schedule": "one_cycle",
+    "warmup": 0.3,
+    "language_model": 0.3,
+    "word_dropout": 0.0,
+    "rare_word_dropout": 0.0,
+    "ema": 0.9,
+    "clip_norm": 1.0,
+}
 
 
 def make_state(corpus: Corpus, shape: ModelConfig, recipe: TrainConfig, cell: str, tokens: int) -> TrainState:
@@ -75,6 +84,37 @@ def test_steps_on_a_resident_corpus_train_what_the_plain_ones_train(
     assert_equal_trainings(small_corpus, shape, plain_recipe, "GRU")
 
 
+def test_a_corpus_that_does_not_fit_on_the_device_is_trained_on_without_graphs(
+    small_corpus: tuple[Corpus, Vocabulary], shape: ModelConfig, plain_recipe: TrainConfig,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(fit, "supports", lambda state: True)
+    monkeypatch.setattr(graphs, "ResidentCorpus", fail)
+    state = make_state(small_corpus[0], shape, plain_recipe, "GRU", len(small_corpus[1]))
+    assert isinstance(make_train_step(state, small_corpus[0]), EagerStep)
+    assert "warning: the corpus does not fit in the device's memory" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_captured_steps_is_continued_on_a_cpu(
+    small_corpus: tuple[Corpus, Vocabulary], shape: ModelConfig, plain_recipe: TrainConfig, tmp_path: Path
+) -> None:
+    """Captured steps leave the learning rate as a tensor, and an optimizer that a CPU does not have."""
+    corpus, vocabulary = small_corpus
+    made = [make_state(corpus, shape, plain_recipe, "GRU", len(vocabulary)) for _ in range(2)]
+    for _ in range(2):
+        EagerStep(made[0], corpus)(np.array([0, 1]))
+    for group in made[0].optimizer.param_groups:
+        group["lr"], group["capturable"] = torch.tensor(group["lr"]), True
+    made[0].add(EpochRecord(1, 1.0, made[0].learning_rate(), {"accuracy": 0.5}))
+    made[0].save(tmp_path)
+    assert made[1].resume(tmp_path, lambda record, speed: None) == 1
+    assert made[1].learning_rate() == made[0].learning_rate() == pytest.approx(0.01)
+    EagerStep(made[1], corpus)(np.array([0, 1]))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])
 @pytest.mark.parametrize("embedding", [None, 4])
@@ -83,23 +123,23 @@ def test_graphs_train_what_the_plain_steps_train(
     embedding: int | None,
 ) -> None:  # fmt: skip
     shape = shape.model_copy(update={"embedding": embedding})
-    steps = assert_equal_trainings(small_corpus, shape, plain_recipe, cell)
-    assert isinstance(take_steps(steps.state, small_corpus[0]), GraphedSteps)
-    assert steps.pool is not None
+    graphed = assert_equal_trainings(small_corpus, shape, plain_recipe, cell)
+    assert isinstance(make_train_step(graphed.state, small_corpus[0]), GraphedStep)
+    assert len(graphed.graphs) == 3, "of the last five batches, which have three shapes"
 
 
 def assert_equal_trainings(
     small_corpus: tuple[Corpus, Vocabulary], shape: ModelConfig, recipe: TrainConfig, cell: str
-) -> GraphedSteps:
+) -> GraphedStep:
     corpus, vocabulary = small_corpus
     language_model = RECIPE["language_model"] if shape.embedding else 0.0
     recipe = recipe.model_copy(update={**RECIPE, "precision": "fp32", "language_model": language_model})
     state = make_state(corpus, shape, recipe, cell, len(vocabulary))
     other = make_state(corpus, shape, recipe, cell, len(vocabulary))
     other.model.load_state_dict(copy.deepcopy(state.model.state_dict()))
-    eager, graphed = EagerSteps(state, corpus), GraphedSteps(other, corpus)
+    eager, graphed = EagerStep(state, corpus), GraphedStep(other, corpus)
     batches = [np.array(batch) for batch in ([0, 1], [2], [1, 2], [0], [2], [0, 1], [2], [0, 1])]
-    first, second = ([float(steps(batch)) for batch in batches] for steps in (eager, graphed))
+    first, second = ([float(train_step(batch)) for batch in batches] for train_step in (eager, graphed))
     assert first == pytest.approx(second, abs=1e-4)
     assert first[-1] < first[0]
     for one, two in ((state.model, other.model), (state.eval_model, other.eval_model)):

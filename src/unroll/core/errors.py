@@ -94,8 +94,9 @@ def explain_fault(error: Exception) -> str | None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error reports that a device, PyTorch's CPU allocator or Python itself ran out of memory.
 
-    It may have been raised while that one was handled, as by the end of a CUDA graph's capture.
+    The end of a CUDA graph's capture raises an error of its own while such an error is handled.
     """
     words = ("DefaultCPUAllocator", "not enough memory", "out of memory", "ALLOC_FAILED")
     is_it = isinstance(error, MemoryError) or any(word in str(error) for word in words)
-    return is_it or (error.__context__ is not None and is_out_of_memory(error.__context__))
+    cause = error.__context__ if "capture" in str(error) else None
+    return is_it or (cause is not None and is_out_of_memory(cause))

@@ -41,7 +41,7 @@ def pool_spans(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, poo
     parts = [take[kind]() for kind in pooling]
     for part in parts:
         if part.requires_grad:  # a slice of the gradient of all; its rows are added up in a tenth of the time if copied
-            part.register_hook(Tensor.contiguous)
+            part.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
     return torch.cat(parts, dim=1)
 
 
@@ -84,9 +84,9 @@ class _SpanMax(torch.autograd.Function):
         batch, length, size = hidden.shape
         table = hidden.new_empty(length.bit_length(), batch, length, size)  # (K, B, T, H)
         table[0] = hidden
-        for level in range(1, len(table)):  # where a window would pass the end, the table is never read
-            step, windows, below = 2 ** (level - 1), length - 2**level + 1, table[level - 1]
-            torch.maximum(below[:, :windows], below[:, step : step + windows], out=table[level, :, :windows])
+        for power in range(1, len(table)):  # where a window would pass the end, the table is never read
+            step, windows, below = 2 ** (power - 1), length - 2**power + 1, table[power - 1]
+            torch.maximum(below[:, :windows], below[:, step : step + windows], out=table[power, :, :windows])
         level = torch.frexp((end - start).float()).exponent.long() - 1  # (R,), log2 of the length, rounded down
         row = (level * batch + sequence) * length
         left, right = row + start, row + end - 2**level  # (R,), rows of the two windows in the flat table

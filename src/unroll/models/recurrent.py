@@ -28,7 +28,9 @@ def run_layers(layers: nn.RNNBase, inputs: Tensor, lengths: Tensor | None) -> Te
         lengths: of the sequences, (B,); None if all have the length T.
     """
     uses_steps = supports(layers.mode, inputs)  # models/steps.py
-    if not uses_steps and (lengths is None or not layers.bidirectional):
+    # cuDNN keeps the state of its own dropout in a buffer, which a captured graph cannot renew
+    has_dropout = layers.dropout > 0 and layers.training and inputs.device.type != "cpu"
+    if not uses_steps and not has_dropout and (lengths is None or not layers.bidirectional):
         hidden: Tensor = layers(inputs)[0]
         return hidden
     size, longest, _ = inputs.shape

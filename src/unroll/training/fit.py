@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from unroll.core.errors import UnrollError, is_out_of_memory
+from unroll.core.errors import UnrollError, is_out_of_memory, warn
 from unroll.core.settings import TrainConfig
 from unroll.data.competition import Competition
 from unroll.evaluation.metrics import score
@@ -22,7 +22,7 @@ from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import plan_batches
 from unroll.text.corpus import Corpus, Ints
 from unroll.training.distributed import count_labelled, join_processes, predict_sharded, shard_batch
-from unroll.training.graphs import GraphedSteps, supports
+from unroll.training.graphs import GraphedStep, supports
 from unroll.training.progress import open_bar
 from unroll.training.state import EpochRecord, History, OnEpoch, TrainState, derive_seed
 
@@ -62,13 +62,13 @@ def fit(
     if not processes.is_main:
         checkpoint, on_epoch, quiet = None, lambda record, speed: None, True
     plan = partial(plan_batches, np.diff(corpus.offsets)[train], config.batch_size, config.batch_tokens)
-    batches_an_epoch, spans = len(plan()), count_labelled(corpus, train)
-    epochs = max(config.epochs, math.ceil(config.min_steps / batches_an_epoch))
+    steps, spans = len(plan()), count_labelled(corpus, train)
+    epochs = max(config.epochs, math.ceil(config.min_steps / steps))
     counts = torch.from_numpy(np.bincount(corpus.tokens_of(train), minlength=model.tokens))
-    state = TrainState(model, config, counts, epochs * batches_an_epoch, seed, task.metric, is_pretrained=is_pretrained)
+    state = TrainState(model, config, counts, epochs * steps, seed, task.metric, is_pretrained=is_pretrained)
     state.history.planned, epochs = epochs, max(1, round(share * epochs))
     done = state.resume(checkpoint, on_epoch)
-    steps = take_steps(state, corpus)
+    train_step = make_train_step(state, corpus)
     with open_bar(title, epochs * spans, done * spans, quiet=quiet) as bar:
         for epoch in range(done + 1, epochs + 1):
             if state.is_patience_over():
@@ -77,10 +77,10 @@ def fit(
             torch.manual_seed(derive_seed(seed, epoch, processes.index))
             chosen = (train[chunk] for chunk in plan(np.random.default_rng([seed, epoch])))
             batches = ((sequences, count_labelled(corpus, sequences)) for sequences in chosen)
-            loss = train_epoch(title, steps, batches, bar) / spans
+            loss = train_epoch(title, train_step, batches, bar) / spans
             speed = spans / (time.perf_counter() - began)
             scores = score_spans(task, corpus, valid, predict_sharded(state.eval_model, corpus, valid, processes))
-            record = EpochRecord(epoch, loss, float(state.schedule.get_last_lr()[0]), scores)
+            record = EpochRecord(epoch, loss, state.learning_rate(), scores)
             state.add(record)
             if checkpoint:
                 state.save(checkpoint)
@@ -98,7 +98,7 @@ def score_spans(
 
 
 @dataclass(frozen=True)
-class EagerSteps:
+class EagerStep:
     """Takes a training step for a batch, or for this process' shard of it."""
 
     state: TrainState
@@ -112,16 +112,23 @@ class EagerSteps:
         return loss
 
 
-Steps = EagerSteps | GraphedSteps
+TrainStep = EagerStep | GraphedStep
 
 
-def take_steps(state: TrainState, corpus: Corpus) -> Steps:
-    """Return what takes the steps of a training, as graphs where they can be captured."""
-    return GraphedSteps(state, corpus) if supports(state) else EagerSteps(state, corpus)
+def make_train_step(state: TrainState, corpus: Corpus) -> TrainStep:
+    """Return what takes a step, as a captured graph where that is supported and the corpus fits on the device."""
+    if supports(state):
+        try:
+            return GraphedStep(state, corpus)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            warn("the corpus does not fit in the device's memory, so no graphs are captured: training is slower")
+    return EagerStep(state, corpus)
 
 
 def train_epoch(
-    title: str, steps: Steps, batches: Iterable[tuple[Ints, int]], bar: "tqdm[Never]", section: str = "train"
+    title: str, train_step: TrainStep, batches: Iterable[tuple[Ints, int]], bar: "tqdm[Never]", section: str = "train"
 ) -> float:
     """Take a step for each batch of sequences, and return the summed loss, each batch's times its weight, in nats.
 
@@ -130,20 +137,21 @@ def train_epoch(
     Raises:
         UnrollError: see fit.
     """
-    state = steps.state
+    state = train_step.state
     state.objective.train()
     device, metric, epochs = state.accelerator.device, state.history.metric, state.history.epochs
     losses, weights = [], []
     scored = f", {metric} {epochs[-1].scores[metric]:.4f}" if epochs and epochs[-1].scores else ""
     for step, (sequences, weight) in enumerate(batches, start=1):
         try:
-            losses.append(steps(sequences))
+            losses.append(train_step(sequences))
             is_read = device.type == "cpu" or step % STEPS_A_READING == 0
             loss = float(losses[-1]) if is_read else 0.0
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            length = int((steps.corpus.offsets[sequences + 1] - steps.corpus.offsets[sequences]).max())
+            offsets = train_step.corpus.offsets
+            length = int((offsets[sequences + 1] - offsets[sequences]).max())
             tokens = f"train.batch_tokens (now {state.config.batch_tokens})"
             longest = tokens if section == "train" else f"{section}.chunk (now {length})"
             raise UnrollError(

@@ -16,7 +16,9 @@ from unroll.text.vocabulary import UNKNOWN_ID
 from unroll.training.losses import BatchTotals
 from unroll.training.state import TrainState
 
-EAGER_STEPS = 3  # before the first capture, as libraries allocate memory in the first steps
+# Before the first capture: the optimizer makes its moments in the first step, and libraries allocate memory in the
+# first ones. Captured, that would be repeated in every step.
+EAGER_STEPS = 3
 
 
 def supports(state: TrainState) -> bool:
@@ -26,16 +28,20 @@ def supports(state: TrainState) -> bool:
     return bool(accelerator.device.type == "cuda" and is_alone and accelerator.mixed_precision != "fp16")
 
 
-class GraphedSteps:
+class GraphedStep:
     """Takes a training step for a batch, from a graph of its shape, which is captured when it is first needed."""
 
     def __init__(self, state: TrainState, corpus: Corpus) -> None:
-        """Copy the corpus to the device of the state, which has to be restored from its checkpoint before."""
+        """Copy the corpus to the device of the state, which has to be restored from its checkpoint before.
+
+        Raises:
+            torch.OutOfMemoryError: the corpus does not fit there.
+        """
         self.state, self.corpus = state, corpus
-        self.lengths, self.spans = np.diff(corpus.offsets), np.diff(corpus.span_offsets)
+        self.lengths, self.spans = np.diff(corpus.offsets), np.diff(corpus.span_offsets)  # of the sequences, (S,)
         self.resident = ResidentCorpus(corpus, state.accelerator.device)
         self.graphs: dict[tuple[int, ...], tuple[Callable[[], Tensor], Tensor]] = {}
-        self.steps = 0
+        self.taken = 0  # steps
 
     def __call__(self, sequences: Ints) -> Tensor:
         """Take a step for the sequences of these numbers, and return the loss to report, on the device."""
@@ -49,13 +55,13 @@ class GraphedSteps:
             def update() -> Tensor:
                 return self.state.update(*self.resident.make_batch(inputs, longest, spans))
 
-            self.graphs[shape] = (self.capture(update) if self.steps >= EAGER_STEPS else update), inputs
+            self.graphs[shape] = (self.capture(update) if self.taken >= EAGER_STEPS else update), inputs
         replay, inputs = self.graphs[shape]
         inputs.copy_(numbers, non_blocking=True)
         loss = replay().clone()
         self.state.advance()
-        self.steps += 1
-        if self.steps == EAGER_STEPS:
+        self.taken += 1
+        if self.taken == EAGER_STEPS:
             self.graphs.clear()
             self.prepare()
         return loss
@@ -67,7 +73,11 @@ class GraphedSteps:
         self.pool = torch.cuda.graph_pool_handle()
 
     def capture(self, update: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """Return what runs the update as a graph; the graphs share their memory, as one runs at a time."""
+        """Return what runs the update as a graph.
+
+        The graphs share their memory: one runs at a time, and of what it writes there only the loss is read later,
+        which is copied before the next one begins.
+        """
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool):
             loss = update()
@@ -83,7 +93,7 @@ class ResidentCorpus:
     """The arrays of a corpus on a device, and batches from them that need nothing from the host."""
 
     def __init__(self, corpus: Corpus, device: torch.device) -> None:
-        """Copy the arrays."""
+        """Copy the arrays: 4 bytes a token, 16 bytes a sequence and 16 + 4 K a span."""
         self.device = device
         arrays = corpus.tokens, corpus.offsets, corpus.span_offsets, corpus.starts, corpus.ends, corpus.targets
         copies = (torch.tensor(np.asarray(array), device=device) for array in arrays)

@@ -44,9 +44,9 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: 
     return OneCycleLR(optimizer, rates, total_steps=steps + 1, pct_start=rise, cycle_momentum=False)
 
 
-def average(averages: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor | int, *, decay: float) -> None:
+def average(averages: Sequence[Tensor], values: Sequence[Tensor], updates: int, decay: float) -> None:
     """Move an exponential average, with a smaller decay in its first steps (TensorFlow's `num_updates`)."""
-    weight = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
+    weight = 1 - min(decay, (1 + updates) / (10 + updates)) if updates else 1.0
     torch._foreach_lerp_(list(averages), list(values), weight)
 
 

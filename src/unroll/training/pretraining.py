@@ -19,7 +19,7 @@ from unroll.text.corpus import Corpus, Ints
 from unroll.text.documents import HELD_OUT
 from unroll.training.cache import FoldResult, hash_of
 from unroll.training.distributed import join_processes, predict_sharded
-from unroll.training.fit import take_steps, train_epoch
+from unroll.training.fit import make_train_step, train_epoch
 from unroll.training.fold_data import TrainingData, set_vectors
 from unroll.training.progress import open_bar
 from unroll.training.state import EpochRecord, OnEpoch, TrainState, derive_seed
@@ -108,22 +108,22 @@ def train_on_documents(
     if not processes.is_main:
         checkpoint, on_epoch = None, lambda record, speed: None
     plan = partial(plan_batches, lengths[train], config.batch_size, config.batch_tokens)
-    batches_a_pass, tokens = len(plan()), int(lengths[train].sum())
-    passes = max(training.config.pretrain.passes, math.ceil(config.min_steps / batches_a_pass))
+    steps, tokens = len(plan()), int(lengths[train].sum())
+    passes = max(training.config.pretrain.passes, math.ceil(config.min_steps / steps))
     parts = max(1, tokens // TOKENS_A_CHECKPOINT)
     counts = torch.from_numpy(np.bincount(corpus.tokens_of(train), minlength=model.tokens))
-    state = TrainState(model, config, counts, passes * batches_a_pass, seed, "log_loss", reports_all=True)
+    state = TrainState(model, config, counts, passes * steps, seed, "log_loss", reports_all=True)
     done, total = state.resume(checkpoint, on_epoch), passes * tokens
-    steps = take_steps(state, corpus)
+    train_step = make_train_step(state, corpus)
     with open_bar(str(training), total, done * total // (passes * parts), "tokens", quiet=not processes.is_main) as bar:
         for epoch in range(done + 1, passes * parts + 1):
             torch.manual_seed(derive_seed(seed, epoch, processes.index))
             number, part = divmod(epoch - 1, parts)
             chunks = plan(np.random.default_rng([seed, number]))[part::parts]
             batches = [(train[chunk], int(lengths[train[chunk]].sum())) for chunk in chunks]
-            loss = train_epoch(str(training), steps, batches, bar, "pretrain") / sum(size for _, size in batches)
+            loss = train_epoch(str(training), train_step, batches, bar, "pretrain") / sum(size for _, size in batches)
             scores = judge(state, corpus, valid, bool(training.labels))
-            record = EpochRecord(epoch, loss, float(state.schedule.get_last_lr()[0]), scores)
+            record = EpochRecord(epoch, loss, state.learning_rate(), scores)
             state.history.epochs.append(record)
             if checkpoint:
                 state.save(checkpoint)

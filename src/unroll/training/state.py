@@ -6,7 +6,6 @@ import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +85,7 @@ class TrainState:
         language_model: of the objective, if the recipe has one.
         history: the epochs so far.
         best_weights: those of `eval_model` in the best epoch so far.
+        weights: all that the optimizer changes.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class TrainState:
         self.config, self.model = config, model
         self.history, self.best_weights = History(metric), dict[str, Tensor]()
         self.accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
-        self.averaged = AveragedModel(model, multi_avg_fn=partial(average, decay=config.ema)) if config.ema else None
+        self.averaged = AveragedModel(model) if config.ema else None
         torch.manual_seed(derive_seed(seed, 0, 0))  # for the weights of the objective itself
         self.drop_rates = word_drop_rates(counts, config).to(self.accelerator.device)  # (V,)
         objective = Objective(model, config, counts, reports_all=reports_all)
@@ -124,6 +124,7 @@ class TrainState:
             self._parts["averaged"] = self.averaged.to(self.accelerator.device)
             self.averaged.n_averaged = self.averaged.n_averaged.cpu()  # which is read in each step
             self.eval_model = self.averaged.module
+            self._averages = list(self.averaged.module.parameters()), list(model.parameters())
 
     def update(self, batch: Batch, totals: BatchTotals) -> Tensor:
         """Update the weights by one batch; return the loss to report, in nats, on the device, without waiting for it.
@@ -143,8 +144,14 @@ class TrainState:
     def advance(self) -> None:
         """Move the learning rate and the average of the weights on, after an update."""
         self.schedule.step()
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.model)
+        if self.averaged is not None:  # whose own method would read the count from the device, and wait for it
+            with torch.no_grad():
+                average(*self._averages, int(self.averaged.n_averaged), self.config.ema)
+            self.averaged.n_averaged += 1
+
+    def learning_rate(self) -> float:
+        """Return the present rate, to as many digits as captured steps hold."""
+        return float(f"{float(self.schedule.get_last_lr()[0]):.7g}")
 
     def add(self, record: EpochRecord) -> None:
         """Append an epoch, and copy the weights if it is the best so far."""
@@ -174,8 +181,6 @@ class TrainState:
         if content is not None:
             for name, part in self._parts.items():
                 part.load_state_dict(content[name])
-            for group in self.optimizer.param_groups:  # graphs have these as they need them
-                group["lr"], group["capturable"] = float(group["lr"]), False
             self.history.epochs = [EpochRecord(**record) for record in content["history"]["epochs"]]
             self.history.best_epoch, self.best_weights = content["history"]["best_epoch"], content["best_weights"]
         for record in self.history.epochs:
