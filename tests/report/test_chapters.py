@@ -57,7 +57,7 @@ def make_results(
         write_json(bundle / "history.json", {"epochs": [{"epoch": 1, "valid_accuracy": 0.5}]})
     details = {
         "metric": "accuracy", "best_cell": "GRU", "best": 0.5, "ensemble": 0.5, "ensemble_weights": {"GRU": 1.0},
-        "ensemble_is_nested": False, "ensemble_sha256": "e", "leaderboard_estimate": None,
+        "ensemble_is_nested": False, "ensemble_sha256": "e", "leaderboard_estimate": None, "pretraining": {},
         "models": {name: {"out_of_fold": SCORES} for name in ("GRU", ENSEMBLE)},
     }  # fmt: skip
     return TaskResults(
@@ -88,6 +88,21 @@ def test_short_rows_that_are_each_a_group(tmp_path: Path, config: Config, small_
     page = render(chapter)
     assert 'id="sentiment-errors"' in page
     assert "sentiment-trees" not in page
+
+
+def test_pretrained_models_are_listed_with_their_perplexity(
+    tmp_path: Path, config: Config, small_model: ModelConfig
+) -> None:
+    results = make_results(tmp_path, config, small_model, "surnames", ["Adami", "Banfi"] * 60)
+    scores = {"corpus": "names", "perplexity": 9.25, "unigram_perplexity": 21.5}
+    pretraining = {"GRU": scores, "LSTM": {**scores, "label_accuracy": 0.75}}
+    chapter = make_chapter(replace(results, details={**results.details, "pretraining": pretraining}))
+    (section,) = (section for section in chapter.sections if section.name == "pretraining")
+    (table,) = section.tables
+    assert table.cells.to_numpy().tolist() == [
+        ["GRU", "names", "9.2500", "21.5000", "–"], ["LSTM", "names", "9.2500", "21.5000", "0.7500"]
+    ]  # fmt: skip
+    assert "of a unigram model" in render(chapter)
 
 
 def test_a_perfect_model_of_equal_texts_has_no_errors_to_show(

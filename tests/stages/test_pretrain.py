@@ -48,6 +48,9 @@ def test_the_stage_is_there_for_the_tasks_named_and_training_begins_from_it(proj
     for cell in ("RNN", *CELLS):
         known = load_bundle(project.folder / f"models/surnames/{cell}/fold-0").vocabulary.tokens
         assert ("<s>" in known) == (cell in CELLS), "a pretrained model's tokens stay"
+    details = json.loads((project.folder / "reports/details/surnames.json").read_text())["pretraining"]
+    assert {cell: found["corpus"] for cell, found in details.items()} == dict.fromkeys(CELLS, "names")
+    assert all(found["perplexity"] < len(words) for found in details.values())
     assert "Data and pipelines are up to date" in project.run("dvc", "repro", "evaluate@surnames").stdout
 
 

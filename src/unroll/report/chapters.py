@@ -60,6 +60,11 @@ def make_chapter(results: TaskResults) -> Chapter:
     intervals = {name: f"{low:.4f}–{high:.4f}" for name, (low, high) in ends.items()}
     sections = [
         Section("models", MODELS, tables=[_list_models(results, intervals)]),
+        Section(
+            "pretraining",
+            "Language models of other texts, from which training began.",
+            tables=_list_pretrained(results),
+        ),
         Section("scores", "On held-out rows.", _draw_scores(results), [_score_outputs(results)]),
     ]
     if is_classes:
@@ -102,6 +107,15 @@ def _list_cards(results: TaskResults, intervals: Mapping[str, str]) -> list[tupl
         note = f"ensemble, {test['rows']:,} rows used for nothing else"
         cards.append((f"Test part, {title}", f"{test[metric]:.4f}", note))
     return cards
+
+
+def _list_pretrained(results: TaskResults) -> list[Table]:
+    if not results.details["pretraining"]:
+        return []
+    cells = pd.DataFrame.from_dict(results.details["pretraining"], orient="index").rename_axis("cell").reset_index()
+    cells = cells.rename(columns={"unigram_perplexity": "of a unigram model"})
+    caption = "On texts held out: the perplexity of a word, and the accuracy of the corpus' labels if it has any."
+    return [Table("pretraining", caption, _to_texts(cells))]
 
 
 def _list_models(results: TaskResults, intervals: Mapping[str, str]) -> Table:

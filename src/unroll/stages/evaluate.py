@@ -44,6 +44,7 @@ def main(task_name: str) -> None:
         "metric": task.metric, "best_cell": best, "best": scores[best], "ensemble": scores[ENSEMBLE],
         "ensemble_weights": weights["weights"], "ensemble_is_nested": weights["nested"],
         "ensemble_sha256": sha256_of(paths.ensemble(task.name)), "leaderboard_estimate": None, "models": models,
+        "pretraining": _read_pretraining(config, task),
     }  # fmt: skip
     metrics: dict[str, Any] = {"metric": task.metric, **{name: round(value, 4) for name, value in scores.items()}}
     if task.metric == "accuracy" and "test" not in models[ENSEMBLE] and (rows["part"] == TEST).any():
@@ -75,6 +76,18 @@ def find_outputs(config: Config, task: Competition) -> TaskOutputs | None:
     is_sample = config.data.source == "local" and Path(config.data.dir).resolve() == paths.SAMPLE.resolve()
     pretrained = {file.parent.name: file.parent for file in sorted(paths.pretrained(task.name).glob("*/run.json"))}
     return TaskOutputs(task, rows, models, ensemble, is_sample, workspace_tags(), figures, pretrained)
+
+
+def _read_pretraining(config: Config, task: Competition) -> dict[str, Any]:
+    """Return for each pretrained cell its corpus, and its scores on texts held out."""
+    files = sorted(paths.pretrained(task.name).glob("*/run.json")) if task.name in config.pretrained else []
+    names = ("perplexity", "unigram_perplexity", "label_accuracy")
+    found = {}
+    for file in files:
+        scores = read_json(file.parent / "fold.json")
+        chosen = {name: scores[name] for name in names if name in scores}
+        found[file.parent.name] = {"corpus": read_json(file)["corpus"], **chosen}
+    return found
 
 
 def _estimate(config: Config, task: Competition, rows: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
