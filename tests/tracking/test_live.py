@@ -123,6 +123,6 @@ def test_a_run_may_have_a_parent_and_any_end(root: Path) -> None:
     trial = LiveRun(root, parent.marker)
     trial.begin("sentiment", "trial", {"mlflow.parentRunId": str(parent.id)}, {})
     for run, status in ((trial, "KILLED"), (parent, "FINISHED")):
-        run.end(status, metrics={"loss": 1.0}, epoch=3)
+        run.end(status, metrics={"loss": 1.0})
         assert MlflowClient().get_run(str(run.id)).info.status == status
-    assert losses(trial.id) == [(3, 1.0)]
+    assert losses(trial.id) == [(0, 1.0)]

@@ -93,7 +93,7 @@ class LiveFold(FoldListener):
         if self.run.id is not None:
             with self.run.working():
                 speed = {"spans_per_second": spans_per_second} if spans_per_second else {}
-                runs.log_epoch(self.run.id, self.run.epochs, {**record.flat(), **speed})
+                runs.log_epochs(self.run.id, self.run.epochs, [{**record.flat(), **speed}])
 
     def end(self, digest: str, scores: Mapping[str, float]) -> None:
         """Log the final scores and the digest of the fold's weights."""

@@ -99,8 +99,7 @@ class _Projection:
         if is_new:
             means = pd.DataFrame(histories).drop(columns="lr").groupby("epoch", as_index=False).mean()
             known = runs.logged_epochs(run_id)  # by a projection that was interrupted
-            for values in json.loads(means.to_json(orient="records", double_precision=15)):
-                runs.log_epoch(run_id, known, values)
+            runs.log_epochs(run_id, known, json.loads(means.to_json(orient="records", double_precision=15)))
             dataset = Dataset(self.name, corpus[:36], "local", json.dumps({"uri": str(self.outputs.rows)}))
             self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
             self._finish(cell, record["params"], record["scores"])
@@ -123,8 +122,7 @@ class _Projection:
         """Log a finished training as a run of its own, with more tags."""
         name, tags, params = runs.describe_fold(self.name, cell, fold, record["corpus_sha256"], record["params"])
         run_id = runs.create_run(self.name, name, {**self.outputs.tags, **tags, **more})
-        for values in epochs:
-            runs.log_epoch(run_id, set(), values)
+        runs.log_epochs(run_id, set(), epochs)
         runs.log_to_run(run_id, params=params, metrics=metrics, tags={OUTPUTS: digest})
         self.client.set_terminated(run_id)
 

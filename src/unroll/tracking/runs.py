@@ -5,7 +5,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from unroll.tracking.store import experiment_id, store_errors
 PARENT = "mlflow.parentRunId"
 OUTPUTS = "outputs_sha256"  # tag: the digest of the files that a run describes
 PREDICTIONS = Path("predictions/out_of_fold.parquet")  # among a run's artifacts
+MOST_METRICS = 1000  # in one call, which MLflow takes at most
 PRETRAINED = "pretrained"  # the tag `fold` of a run on a corpus
 CHAMPION = "champion"  # an alias
 FINISHED = "attributes.status = 'FINISHED'"
@@ -71,10 +72,9 @@ def log_to_run(
     *,
     params: Mapping[str, Any] | None = None,
     metrics: Mapping[str, float] | None = None,
-    epoch: int = 0,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Log parameters as JSON has them, nested ones as `section.key`, metrics of an epoch or final ones, and tags."""
+    """Log parameters as JSON has them, nested ones as `section.key`, final metrics, and tags."""
     now = int(time.time() * 1000)
     nested = json.loads(json.dumps(dict(params or {})))
     flat = pd.json_normalize(nested).to_dict("records")[0] if nested else {}
@@ -82,15 +82,20 @@ def log_to_run(
         MlflowClient().log_batch(
             run_id,
             params=[Param(str(name), str(value)) for name, value in flat.items()],
-            metrics=[Metric(name, float(value), now, epoch) for name, value in (metrics or {}).items()],
+            metrics=[Metric(name, float(value), now, 0) for name, value in (metrics or {}).items()],
             tags=[RunTag(name, value) for name, value in (tags or {}).items() if value],
         )
 
 
-def log_epoch(run_id: str, known: set[int], values: Mapping[str, float]) -> None:
-    """Log the metrics of an epoch, which is one of the values, unless it is among the known ones."""
-    if (epoch := int(values["epoch"])) not in known:
-        log_to_run(run_id, metrics={name: each for name, each in values.items() if name != "epoch"}, epoch=epoch)
+def log_epochs(run_id: str, known: set[int], epochs: Sequence[Mapping[str, float]]) -> None:
+    """Log the metrics of epochs, each with its number among them, that are not known."""
+    now = int(time.time() * 1000)
+    new = [values for values in epochs if int(values["epoch"]) not in known]
+    pairs = [(values, name) for values in new for name in values if name != "epoch"]
+    metrics = [Metric(name, float(values[name]), now, int(values["epoch"])) for values, name in pairs]
+    with store_errors():
+        for first in range(0, len(metrics), MOST_METRICS):
+            MlflowClient().log_batch(run_id, metrics=metrics[first : first + MOST_METRICS])
 
 
 def logged_epochs(run_id: str) -> set[int]:
