@@ -4,9 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-import mlflow
 import pytest
 import torch
+from mlflow import MlflowClient
 from mlflow.entities import Run
 from safetensors.torch import load_file
 
@@ -30,10 +30,11 @@ def project(small_project: Project) -> Project:
     return small_project
 
 
-def pretrained_runs(project: Project) -> dict[str, Run]:
-    mlflow.set_tracking_uri(f"sqlite:///{project.folder}/mlflow.db")
-    filter_string = "tags.fold = 'pretrained' AND attributes.status = 'FINISHED'"
-    found = mlflow.search_runs(experiment_names=["surnames"], filter_string=filter_string, output_format="list")
+def pretrained_runs(client: MlflowClient) -> dict[str, Run]:
+    experiment = client.get_experiment_by_name("surnames")
+    assert experiment is not None
+    wanted = "tags.fold = 'pretrained' AND attributes.status = 'FINISHED'"
+    found = client.search_runs([experiment.experiment_id], wanted)
     assert len({run.data.tags["cell"] for run in found}) == len(found), "one a cell"
     return {run.data.tags["cell"]: run for run in found}
 
@@ -54,13 +55,16 @@ def test_the_stage_is_there_for_the_tasks_named_and_training_begins_from_it(proj
     assert "Data and pipelines are up to date" in project.run("dvc", "repro", "evaluate@surnames").stdout
 
 
-def test_its_runs_are_logged_and_brought_back(project: Project) -> None:
+def test_its_runs_are_logged_and_brought_back(project: Project, tmp_path: Path) -> None:
+    """Copies of the store are read: MLflow keeps a connection to a file, also when it is deleted."""
     for when in ("live", "from the outputs"):
         if when == "from the outputs":
             for file in project.folder.glob("mlflow.db*"):
                 file.unlink()
             assert "LSTM pretrained" in project.run("unroll", "track", "surnames").stdout
-        runs = pretrained_runs(project)
+        copy = shutil.copy(project.folder / "mlflow.db", tmp_path / f"{when.replace(' ', '-')}.db")
+        client = MlflowClient(f"sqlite:///{copy}")
+        runs = pretrained_runs(client)
         assert set(runs) == set(CELLS), when
         for cell, run in runs.items():
             history = json.loads((project.folder / f"data/corpus/surnames/pretrained/{cell}/history.json").read_text())[
@@ -68,7 +72,7 @@ def test_its_runs_are_logged_and_brought_back(project: Project) -> None:
             ]
             assert run.data.metrics["valid_perplexity"] == pytest.approx(history[-1]["valid_perplexity"])
             assert run.data.params["pretrain.corpus"] == "names"
-            assert len(mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")) == len(history)
+            assert len(client.get_metric_history(run.info.run_id, "loss")) == len(history)
 
 
 def test_what_it_learned_can_be_read(project: Project) -> None:

@@ -106,7 +106,7 @@ def test_all_weights_have_a_gradient_whatever_a_batch_holds(
     )  # fmt: skip
     for batch, labelled in ((whole, len(whole.targets)), (unlabelled, 0), (one_word, 1)):
         objective.zero_grad()
-        loss, loss_of_labels = objective(batch, BatchTotals(labelled, 1))
+        loss, loss_of_labels = objective(batch, BatchTotals(max(1, labelled), 1))
         loss.backward()
         assert torch.isfinite(loss)
         assert (loss_of_labels > 0) == (labelled > 0)
