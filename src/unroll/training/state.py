@@ -116,7 +116,7 @@ class TrainState:
         self.schedule = make_schedule(optimizer, config, steps)
         self.objective, wrapped = self.accelerator.prepare(objective, optimizer)
         self.weights = list(self.objective.parameters())
-        # accelerate's optimizer, which scales the loss for fp16, looks for a package in each step: 0.3 ms
+        # accelerate's optimizer, which scales the loss for fp16, looks for a package in each step
         self.optimizer: Any = optimizer if self.accelerator.scaler is None else wrapped
         self._parts: dict[str, Any] = {"model": objective, "optimizer": optimizer, "schedule": self.schedule}
         self.eval_model: Any = model
