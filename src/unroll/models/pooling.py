@@ -1,5 +1,6 @@
 """Span pooling: from the hidden states of a sequence to one vector for each span."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,37 +26,25 @@ def pool_spans(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, poo
     Returns:
         One block of H for each pooling, side by side, (R, P * H).
     """
+    size, length, _ = hidden.shape
+    # few, such as whole texts: each one's own states cost less than sums and maxima for all spans
+    if len(start) > size * math.log2(length + 1) / 2:
+        pooled: Tensor = _PoolMany.apply(hidden, sequence, start, end, tuple(pooling))  # type: ignore[no-untyped-call]
+        return pooled
+    places = torch.arange(length, device=hidden.device)
+    is_inside = (places >= start[:, None]) & (places < end[:, None])  # (R, T)
     take: dict[str, Callable[[], Tensor]] = {
         "first": lambda: _gather(hidden, sequence, start),
         "last": lambda: _gather(hidden, sequence, end - 1),
-        "mean": lambda: _mean(hidden, sequence, start, end),
-        "max": lambda: _SpanMax.apply(hidden, sequence, start, end),  # type: ignore[no-untyped-call]
+        "mean": lambda: _mean_of_few(hidden, sequence, is_inside),
+        "max": lambda: _max_of_few(hidden, sequence, is_inside),
     }
-    size, length, _ = hidden.shape
-    # few, such as whole texts: each one's own states cost less than sums and maxima for all spans
-    if len(start) <= size * math.log2(length + 1) / 2:
-        places = torch.arange(length, device=hidden.device)
-        is_inside = (places >= start[:, None]) & (places < end[:, None])  # (R, T)
-        take["mean"] = lambda: _mean_of_few(hidden, sequence, is_inside)
-        take["max"] = lambda: _max_of_few(hidden, sequence, is_inside)
-    parts = [take[kind]() for kind in pooling]
-    for part in parts:
-        if part.requires_grad:  # a slice of the gradient of all; its rows are added up in a tenth of the time if copied
-            part.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
-    return torch.cat(parts, dim=1)
+    return torch.cat([take[kind]() for kind in pooling], dim=1)
 
 
 def _gather(states: Tensor, sequence: Tensor, token: Tensor) -> Tensor:
     """Return states[sequence, token], (R, H), for states (B, T, H); its gradient is a plain sum over rows."""
     return states.flatten(0, 1).index_select(0, sequence * states.shape[1] + token)
-
-
-def _mean(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Take the mean from the difference of two cumulative sums, so that a long span costs no more than a short one."""
-    at_least_fp32 = torch.promote_types(hidden.dtype, torch.float32)
-    sums = functional.pad(hidden.cumsum(1, dtype=at_least_fp32), (0, 0, 1, 0))  # (B, T + 1, H)
-    total = _gather(sums, sequence, end) - _gather(sums, sequence, start)  # (R, H)
-    return (total / (end - start)[:, None]).to(hidden.dtype)
 
 
 def _mean_of_few(hidden: Tensor, sequence: Tensor, is_inside: Tensor) -> Tensor:
@@ -71,43 +60,96 @@ def _max_of_few(hidden: Tensor, sequence: Tensor, is_inside: Tensor) -> Tensor:
     return hidden.flatten(0, 1).gather(0, sequence[:, None] * hidden.shape[1] + states.max(1).indices)
 
 
-class _SpanMax(torch.autograd.Function):
-    """The maximum from a doubling table: any span is the union of two windows of a power of two tokens.
+class _PoolMany(torch.autograd.Function):
+    """Pools many spans from sums and maxima that they share, so that a long span costs no more than a short one.
 
-    Row k of the table holds the maximum over the 2^k tokens from each position on (Bender and Farach-Colton, 2000,
-    "The LCA problem revisited"). The gradient is written by hand, since autograd's for `torch.maximum`, which divides
-    it between equal values, takes four times as long on a CPU; here the earlier of two equal values gets all of it.
+    The mean is the difference of two cumulative sums. The maximum comes from a doubling table, as any span is the union
+    of two windows of a power of two tokens: row k holds the maximum over the 2^k tokens from each position on (Bender
+    and Farach-Colton, 2000, "The LCA problem revisited").
+
+    The gradients are written by hand into one sum for all poolings; autograd's for `torch.maximum`, which divides it
+    between equal values, takes four times as long on a CPU. Here the earlier of two equal values gets all of it.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, pooling: tuple[Pooling, ...]
+    ) -> Tensor:
         batch, length, size = hidden.shape
-        table = hidden.new_empty(length.bit_length(), batch, length, size)  # (K, B, T, H)
-        table[0] = hidden
-        for power in range(1, len(table)):  # where a window would pass the end, the table is never read
-            step, windows, below = 2 ** (power - 1), length - 2**power + 1, table[power - 1]
-            torch.maximum(below[:, :windows], below[:, step : step + windows], out=table[power, :, :windows])
-        level = torch.frexp((end - start).float()).exponent.long() - 1  # (R,), log2 of the length, rounded down
-        row = (level * batch + sequence) * length
-        left, right = row + start, row + end - 2**level  # (R,), rows of the two windows in the flat table
-        flat = table.flatten(0, 2)  # (K * B * T, H)
-        ctx.save_for_backward(table, left, right)
-        return torch.maximum(flat.index_select(0, left), flat.index_select(0, right))  # (R, H)
+        first, flat = sequence * length + start, hidden.flatten(0, 1)
+        last, table, left, right = first + (end - start) - 1, hidden[None], first, first
+        pooled = hidden.new_empty(len(start), len(pooling), size)  # (R, P, H)
+        for place, kind in enumerate(pooling):
+            if kind in ("first", "last"):
+                torch.index_select(flat, 0, first if kind == "first" else last, out=pooled[:, place])
+            elif kind == "mean":
+                sums = _cumulate(functional.pad(hidden, (0, 0, 1, 0)).to(_at_least_fp32(hidden))).flatten(0, 1)
+                before = first + sequence  # rows of the sums, of which a sequence has one more
+                total = sums.index_select(0, before + (end - start)).sub_(sums.index_select(0, before))
+                pooled[:, place] = total.div_((end - start)[:, None])
+            else:
+                table = _maxima(hidden)
+                level = torch.frexp((end - start).float()).exponent.long() - 1  # (R,), log2 of the length, rounded down
+                left = first + level * (batch * length)  # rows of the two windows in the flat table
+                right = left + (end - start) - 2**level
+                rows = table.flatten(0, 2)  # (K * B * T, H)
+                torch.maximum(rows.index_select(0, left), rows.index_select(0, right), out=pooled[:, place])
+        ctx.pooling = pooling
+        ctx.save_for_backward(table, sequence, start, end, left, right)
+        return pooled.flatten(1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        table, left, right = ctx.saved_tensors
-        flat, gradients = table.flatten(0, 2), torch.zeros_like(table)
-        to_left = _at_least(flat.index_select(0, left), flat.index_select(0, right)).mul_(gradient)  # (R, H)
-        gradients.flatten(0, 2).index_add_(0, left, to_left).index_add_(0, right, gradient - to_left)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        table, sequence, start, end, left, right = ctx.saved_tensors
+        gradients, (batch, length, size) = torch.zeros_like(table), table.shape[1:]
+        rows, first = gradients.flatten(0, 2), sequence * length + start
+        for kind, block in zip(ctx.pooling, torch.split(gradient, size, 1), strict=True):
+            part = block.contiguous()  # rows of a slice are added up ten times as slowly
+            if kind in ("first", "last"):
+                rows.index_add_(0, first if kind == "first" else first + (end - start) - 1, part)
+            elif kind == "mean":
+                changes = gradient.new_zeros(batch, length + 1, size, dtype=_at_least_fp32(gradient))
+                share, before = part.to(changes.dtype) / (end - start)[:, None], first + sequence
+                flat = changes.flatten(0, 1).index_add_(0, before + (end - start), share, alpha=-1)
+                flat.index_add_(0, before, share)
+                gradients[0] += _cumulate(changes)[:, :length]
+            else:
+                flat = table.flatten(0, 2)
+                to_left = _at_least(flat.index_select(0, left), flat.index_select(0, right)).mul_(part)  # (R, H)
+                rows.index_add_(0, left, to_left).index_add_(0, right, part - to_left)
         for level in range(len(table) - 1, 0, -1):
-            step, windows, below = 2 ** (level - 1), table.shape[2] - 2**level + 1, table[level - 1]
+            step, windows, below = 2 ** (level - 1), length - 2**level + 1, table[level - 1]
             above = gradients[level, :, :windows]
             to_left = _at_least(below[:, :windows], below[:, step : step + windows]).mul_(above)
             gradients[level - 1, :, :windows] += to_left
             gradients[level - 1, :, step : step + windows] += above.sub_(to_left)
-        return gradients[0], None, None, None
+        return gradients[0], None, None, None, None
+
+
+def _maxima(hidden: Tensor) -> Tensor:
+    """Return the doubling table, (K, B, T, H); where a window would pass the end, it is never read."""
+    batch, length, size = hidden.shape
+    table = hidden.new_empty(length.bit_length(), batch, length, size)
+    table[0] = hidden
+    for power in range(1, len(table)):
+        step, windows, below = 2 ** (power - 1), length - 2**power + 1, table[power - 1]
+        torch.maximum(below[:, :windows], below[:, step : step + windows], out=table[power, :, :windows])
+    return table
+
+
+def _at_least_fp32(values: Tensor) -> torch.dtype:
+    return torch.promote_types(values.dtype, torch.float32)
+
+
+def _cumulate(values: Tensor) -> Tensor:
+    """Return the cumulative sums over the tokens, (B, T, H); in place on a CPU, four times as fast as torch's there."""
+    if values.device.type != "cpu":
+        return values.cumsum(1)
+    steps = values.unbind(1)
+    for before, step in itertools.pairwise(steps):
+        step.add_(before)
+    return values
 
 
 def _at_least(left: Tensor, right: Tensor) -> Tensor:

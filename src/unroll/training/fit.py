@@ -169,6 +169,7 @@ def train_epoch(
         bar.update(weight)
         if is_read:
             bar.set_postfix_str(f"loss {loss:.3f}{scored}", refresh=False)
+    state.complete()
     total = float(torch.stack(losses).cpu().double() @ torch.tensor(weights, dtype=torch.float64))
     if not math.isfinite(total):
         raise UnrollError(

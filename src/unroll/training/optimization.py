@@ -1,6 +1,5 @@
 """Optimizer, learning rate schedule, weight averaging, precision and word dropout."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,10 +43,12 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: 
     return OneCycleLR(optimizer, rates, total_steps=steps + 1, pct_start=rise, cycle_momentum=False)
 
 
-def average(averages: Sequence[Tensor], values: Sequence[Tensor], updates: int, decay: float) -> None:
-    """Move an exponential average, with a smaller decay in its first steps (TensorFlow's `num_updates`)."""
-    weight = 1 - min(decay, (1 + updates) / (10 + updates)) if updates else 1.0
-    torch._foreach_lerp_(list(averages), list(values), weight)
+def share_of_new(updates: int, decay: float) -> float:
+    """Return the share of the newest weights in an exponential average that has had so many updates.
+
+    The decay is smaller in its first steps (TensorFlow's `num_updates`).
+    """
+    return 1 - min(decay, (1 + updates) / (10 + updates)) if updates else 1.0
 
 
 def word_drop_rates(counts: Tensor, config: TrainConfig) -> Tensor:

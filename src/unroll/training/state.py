@@ -22,13 +22,14 @@ from unroll.evaluation.metrics import sign_of
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch
 from unroll.training.distributed import join_processes
+from unroll.training.just_in_time import JustInTimeAdam, pays
 from unroll.training.losses import BatchTotals, Objective
 from unroll.training.optimization import (
-    average,
     choose_precision,
     drop_words,
     make_optimizer,
     make_schedule,
+    share_of_new,
     word_drop_rates,
 )
 
@@ -83,6 +84,7 @@ class TrainState:
         objective: the model and its loss, wrapped by accelerate.
         eval_model: the model, or its moving average if the recipe has one.
         language_model: of the objective, if the recipe has one.
+        rows: takes the steps of the embedding, row by row, where that pays.
         history: the epochs so far.
         best_weights: those of `eval_model` in the best epoch so far.
         weights: all that the optimizer changes.
@@ -124,7 +126,13 @@ class TrainState:
             self._parts["averaged"] = self.averaged.to(self.accelerator.device)
             self.averaged.n_averaged = self.averaged.n_averaged.cpu()  # which is read in each step
             self.eval_model = self.averaged.module
-            self._averages = list(self.averaged.module.parameters()), list(model.parameters())
+        averages = dict(self.eval_model.named_parameters()) if self.averaged is not None else {}
+        self.rows: JustInTimeAdam | None = None
+        if model.embedding is not None and pays(model.embedding, config) and self.accelerator.num_processes == 1:
+            self.rows = JustInTimeAdam(optimizer, model.embedding, averages.pop("embedding.weight", None))
+        weights = dict(model.named_parameters())
+        self._averages: list[Tensor] = list(averages.values())
+        self._averaged: list[Tensor] = [weights[name] for name in averages]
 
     def update(self, batch: Batch, totals: BatchTotals) -> Tensor:
         """Update the weights by one batch; return the loss to report, in nats, on the device, without waiting for it.
@@ -135,8 +143,11 @@ class TrainState:
         self.optimizer.zero_grad()
         loss, label_loss = self.objective(batch, totals)
         self.accelerator.backward(loss * self.accelerator.num_processes)  # which averages over the processes
+        updated = [*self.weights, self.rows.collect()] if self.rows else self.weights
         if self.config.clip_norm is not None:
-            self.accelerator.clip_grad_norm_(self.weights, self.config.clip_norm)
+            self.accelerator.clip_grad_norm_(updated, self.config.clip_norm)
+        if self.rows is not None:
+            self.rows.step(self.share_of_new())
         self.optimizer.step()
         reported: Tensor = self.accelerator.reduce(label_loss)
         return reported
@@ -146,8 +157,17 @@ class TrainState:
         self.schedule.step()
         if self.averaged is not None:  # whose own method would read the count from the device, and wait for it
             with torch.no_grad():
-                average(*self._averages, int(self.averaged.n_averaged), self.config.ema)
+                torch._foreach_lerp_(self._averages, self._averaged, self.share_of_new())
             self.averaged.n_averaged += 1
+
+    def share_of_new(self) -> float:
+        """Return the share of the newest weights in the average, 0 where there is none."""
+        return share_of_new(int(self.averaged.n_averaged), self.config.ema) if self.averaged is not None else 0.0
+
+    def complete(self) -> None:
+        """Bring the weights and their average up to date, before they are used for anything but a step."""
+        if self.rows is not None:
+            self.rows.flush()
 
     def learning_rate(self) -> float:
         """Return the present rate, to as many digits as captured steps hold."""
