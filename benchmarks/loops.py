@@ -1,4 +1,4 @@
-"""Training loops, all with the same sizes and the same optimizer: ours, and what is commonly written."""
+"""Training loops with the same sizes and AdamW: ours, and what is commonly written."""
 
 import os
 import random
@@ -41,7 +41,7 @@ def flops_of(cell: str, config: TaskConfig, tokens: float) -> float:
 def ours(
     cell: str, config: TaskConfig, data: TrainingData, batch: int, batch_tokens: int | None = None
 ) -> Iterator[Step]:
-    """Unroll's own steps: batches of similar lengths, a span for each phrase, and all that params.yaml asks for."""
+    """Unroll's own steps: batches of similar lengths, a span for each phrase, averaged weights and word dropout."""
     corpus, lengths = data.corpus, np.diff(data.corpus.offsets)
     model = SpanClassifier(cell, config.model, len(data.vocabulary), CLASSES)
     counts = torch.from_numpy(np.bincount(corpus.tokens_of(data.train), minlength=len(data.vocabulary)))

@@ -103,6 +103,18 @@ def test_of_two_equal_maxima_the_earlier_gets_the_gradient(times: int) -> None:
     assert gradient.flatten().tolist() == [0, times, 0, times, 0]
 
 
+@pytest.mark.parametrize("spans", [3, 30])  # few, and as many as share sums and maxima
+def test_padding_gets_a_gradient_of_exactly_zero(spans: int) -> None:
+    hidden = torch.randn(3, 9, 5, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    sequence = torch.arange(spans) % 3
+    start, end = torch.arange(spans) // 3 % 4, torch.full((spans,), 5)
+    pooled = pool_spans(hidden, sequence, start, end, POOLINGS)
+    weights = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(2))
+    (gradient,) = torch.autograd.grad((pooled * weights).sum(), hidden)
+    assert gradient[:, :5].abs().min() > 0
+    assert torch.equal(gradient[:, 5:], torch.zeros(3, 4, 5))
+
+
 @pytest.mark.parametrize("rate", [0.25, 0.5, 0.9])
 def test_dropout_zeroes_its_share_and_keeps_the_mean(rate: float) -> None:
     dropout = Dropout(rate)

@@ -1,5 +1,6 @@
 """Steps of an embedding taken just in time, against dense ones."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 
 from tests.support.definitions import load_task
 from unroll.core.settings import ModelConfig, TrainConfig
@@ -16,6 +18,7 @@ from unroll.text.corpus import Corpus
 from unroll.text.vocabulary import Vocabulary
 from unroll.training import just_in_time
 from unroll.training.fit import EagerStep, fit
+from unroll.training.just_in_time import JustInTimeAdam
 from unroll.training.state import EpochRecord, TrainState
 
 WORDS = 700  # more than the language model samples, and most of them in no batch
@@ -74,8 +77,8 @@ def test_steps_taken_just_in_time_are_the_dense_ones(
 ) -> None:
     monkeypatch.setattr(just_in_time, "MOST_STEPS", most_steps)
     dense, found = take_steps(10**9, **changes), take_steps(0, **changes)
-    assert dense.rows is None
-    assert found.rows is not None
+    assert dense.embedding_steps is None
+    assert found.embedding_steps is not None
     assert dense.model.embedding is not None
     moments = dense.optimizer.state[dense.model.embedding.weight]["exp_avg_sq"]
     assert len(torch.unique(moments[:, 0])) > 500, "too few rows have had gradients of their own"
@@ -84,8 +87,45 @@ def test_steps_taken_just_in_time_are_the_dense_ones(
         torch.testing.assert_close(value, expected[name], rtol=2e-4, atol=2e-6, msg=name)
 
 
+@pytest.mark.parametrize(("scale", "tolerance"), [(1e-2, 2e-5), (1e-5, 2e-5), (1e-7, 5e-4)])  # epsilon is 1e-8
+def test_rows_that_miss_hundreds_of_steps_move_as_by_dense_ones_in_double_precision(
+    scale: float, tolerance: float
+) -> None:
+    """Row i has a gradient every 2^i steps; the second half of the training is from a loaded state."""
+    steps, ema = 600, 0.99
+    embedding = nn.Embedding(9, 4, _weight=torch.randn(9, 4, generator=torch.Generator().manual_seed(1)))
+    exact = nn.Parameter(embedding.weight.detach().double())
+    begin, average, exact_average = exact.detach().clone(), embedding.weight.detach().clone(), exact.detach().clone()
+    optimizers = [torch.optim.AdamW([each], lr=0.003, fused=True) for each in (embedding.weight, exact)]
+    schedules = [OneCycleLR(each, 0.003, total_steps=steps + 1, cycle_momentum=False) for each in optimizers]
+    just_in_time = JustInTimeAdam(optimizers[0], embedding, average)
+    generator = torch.Generator().manual_seed(2)
+    for number in range(steps):
+        words = torch.tensor([row for row in range(9) if number % 2**row == 0])
+        gradient = torch.randn(len(words), 4, generator=generator) * scale
+        with just_in_time.reading():
+            embedding(words).backward(gradient)
+        just_in_time.collect()
+        just_in_time.step(1 - ema)
+        exact.grad = torch.zeros_like(exact).index_copy_(0, words, gradient.double())
+        for optimizer in optimizers:  # the first leaves the embedding alone
+            optimizer.step()
+        exact_average.lerp_(exact.detach(), 1 - ema)
+        for schedule in schedules:
+            schedule.step()
+        if number == steps // 2:
+            just_in_time.flush()
+            optimizers[0].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+    just_in_time.flush()
+    for value, expected in ((embedding.weight.detach(), exact.detach()), (average, exact_average)):
+        error, moved = (value - expected).abs().mean(), (expected - begin).abs().mean()
+        assert error < tolerance * moved, (error, moved)
+    assert not embedding.sparse
+    assert not embedding._forward_pre_hooks
+
+
 def test_decay_that_is_a_part_of_the_gradient_needs_dense_steps(take_steps: Callable[..., TrainState]) -> None:
-    assert take_steps(0, optimizer="adam").rows is None
+    assert take_steps(0, optimizer="adam").embedding_steps is None
 
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(
@@ -93,12 +133,12 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(just_in_time, "FEWEST_ROWS", 0)
-    recipe = full_recipe.model_copy(update={"epochs": 4, "language_model": 0.2, "optimizer": "adamw"})
+    recipe = full_recipe.model_copy(update={"epochs": 4, "min_steps": 40, "language_model": 0.2, "optimizer": "adamw"})
 
     def train(on_epoch: Callable[..., None] = lambda record, speed: None, folder: Path | None = None) -> dict[str, Any]:
         torch.manual_seed(1)
         model = SpanClassifier("LSTM", small_model, WORDS, 5)
-        rows = np.array([0, 1]), np.array([2])
+        rows = np.array([0, 1, 2]), np.array([], dtype=np.int64)  # none is held out, so the last epoch's weights stay
         task = load_task("sentiment")
         fit(model, small_corpus[0], *rows, recipe, task, seed=1, quiet=True, on_epoch=on_epoch, checkpoint=folder)
         return model.state_dict()

@@ -5,6 +5,7 @@ import io
 import math
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ class TrainState:
         objective: the model and its loss, wrapped by accelerate.
         eval_model: the model, or its moving average if the recipe has one.
         language_model: of the objective, if the recipe has one.
-        rows: takes the steps of the embedding, row by row, where that pays.
+        embedding_steps: takes the steps of the embedding just in time, where that pays.
         history: the epochs so far.
         best_weights: those of `eval_model` in the best epoch so far.
         weights: all that the optimizer changes.
@@ -127,9 +128,9 @@ class TrainState:
             self.averaged.n_averaged = self.averaged.n_averaged.cpu()  # which is read in each step
             self.eval_model = self.averaged.module
         averages = dict(self.eval_model.named_parameters()) if self.averaged is not None else {}
-        self.rows: JustInTimeAdam | None = None
+        self.embedding_steps: JustInTimeAdam | None = None
         if model.embedding is not None and pays(model.embedding, config) and self.accelerator.num_processes == 1:
-            self.rows = JustInTimeAdam(optimizer, model.embedding, averages.pop("embedding.weight", None))
+            self.embedding_steps = JustInTimeAdam(optimizer, model.embedding, averages.pop("embedding.weight", None))
         weights = dict(model.named_parameters())
         self._averages: list[Tensor] = list(averages.values())
         self._averaged: list[Tensor] = [weights[name] for name in averages]
@@ -141,13 +142,15 @@ class TrainState:
         """
         batch = replace(batch, tokens=drop_words(batch.tokens, self.drop_rates))
         self.optimizer.zero_grad()
-        loss, label_loss = self.objective(batch, totals)
+        just_in_time = self.embedding_steps
+        with just_in_time.reading() if just_in_time else nullcontext():
+            loss, label_loss = self.objective(batch, totals)
         self.accelerator.backward(loss * self.accelerator.num_processes)  # which averages over the processes
-        updated = [*self.weights, self.rows.collect()] if self.rows else self.weights
+        weights = [*self.weights, just_in_time.collect()] if just_in_time else self.weights
         if self.config.clip_norm is not None:
-            self.accelerator.clip_grad_norm_(updated, self.config.clip_norm)
-        if self.rows is not None:
-            self.rows.step(self.share_of_new())
+            self.accelerator.clip_grad_norm_(weights, self.config.clip_norm)
+        if just_in_time:
+            just_in_time.step(self.share_of_new())
         self.optimizer.step()
         reported: Tensor = self.accelerator.reduce(label_loss)
         return reported
@@ -166,8 +169,8 @@ class TrainState:
 
     def complete(self) -> None:
         """Bring the weights and their average up to date, before they are used for anything but a step."""
-        if self.rows is not None:
-            self.rows.flush()
+        if self.embedding_steps is not None:
+            self.embedding_steps.flush()
 
     def learning_rate(self) -> float:
         """Return the present rate, to as many digits as captured steps hold."""
