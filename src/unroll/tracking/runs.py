@@ -17,6 +17,7 @@ from mlflow.entities import Run as Run  # for commands, which do not import mlfl
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.validation import MAX_METRICS_PER_BATCH
 
 from unroll.core.errors import UnrollError
 from unroll.tracking.store import experiment_id, store_errors
@@ -24,7 +25,6 @@ from unroll.tracking.store import experiment_id, store_errors
 PARENT = "mlflow.parentRunId"
 OUTPUTS = "outputs_sha256"  # tag: the digest of the files that a run describes
 PREDICTIONS = Path("predictions/out_of_fold.parquet")  # among a run's artifacts
-MOST_METRICS = 1000  # in one call, which MLflow takes at most
 PRETRAINED = "pretrained"  # the tag `fold` of a run on a corpus
 CHAMPION = "champion"  # an alias
 FINISHED = "attributes.status = 'FINISHED'"
@@ -94,8 +94,8 @@ def log_epochs(run_id: str, known: set[int], epochs: Sequence[Mapping[str, float
     pairs = [(values, name) for values in new for name in values if name != "epoch"]
     metrics = [Metric(name, float(values[name]), now, int(values["epoch"])) for values, name in pairs]
     with store_errors():
-        for first in range(0, len(metrics), MOST_METRICS):
-            MlflowClient().log_batch(run_id, metrics=metrics[first : first + MOST_METRICS])
+        for first in range(0, len(metrics), MAX_METRICS_PER_BATCH):
+            MlflowClient().log_batch(run_id, metrics=metrics[first : first + MAX_METRICS_PER_BATCH])
 
 
 def logged_epochs(run_id: str) -> set[int]:
