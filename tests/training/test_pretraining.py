@@ -1,4 +1,5 @@
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from tests.support.definitions import load_task
 from unroll.core.errors import UnrollError
 from unroll.core.settings import TaskConfig
 from unroll.data.corpora import Document
+from unroll.models import language_model
 from unroll.models.bundle import load_bundle
 from unroll.models.generation import load_generator
 from unroll.text.corpus import Corpus
 from unroll.text.documents import BEGIN, END, join_vocabularies, make_document_corpus, tokenize_documents
 from unroll.text.vocabulary import UNKNOWN, Vocabulary
-from unroll.training import state
+from unroll.training import just_in_time, state
 from unroll.training.cache import FoldResult
 from unroll.training.cross_validation import Training
 from unroll.training.fold_data import TrainingData
@@ -65,6 +67,16 @@ def test_a_corpus_without_labels_teaches_words_alone(tiny: TaskConfig, tmp_path:
     assert "label_accuracy" not in summary
 
 
+@pytest.fixture(params=["dense", "just in time"])
+def steps_of_the_embedding(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "just in time":  # which a vocabulary of these few words is too small for
+            patch.setattr(language_model, "NUM_SAMPLED", 4)
+            patch.setattr(just_in_time, "FEWEST_ROWS", 0)
+        yield
+
+
+@pytest.mark.usefixtures("steps_of_the_embedding")
 def test_an_interrupted_training_continues_to_the_same_weights(
     tiny: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
