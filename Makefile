@@ -1,8 +1,9 @@
 # Targets for people; `make help` lists them.
 VENV    ?= .venv
-DATA    ?= data/sample
-SOURCE  ?= local
+DATA    ?=
+SOURCE  ?=
 PORT    ?= 5000
+FILES    = $(if $(DATA),"$(DATA)") $(if $(SOURCE),--source "$(SOURCE)")
 VERSION := import sys; sys.version_info < (3, 11) and sys.exit(1); print("%d.%d" % sys.version_info[:2])
 # The virtual environment's own Python, once there is one; before that the newest that is found.
 PYTHON  ?= $(shell for name in "$(VENV)/bin/python" python3.13 python3.12 python3.11 python3; do \
@@ -34,14 +35,14 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-repro: $(READY)  ## run the pipeline: on the sample, on DATA=<folder>, or on SOURCE=kaggle
-	@unroll data "$(DATA)" --source "$(SOURCE)"
+repro: $(READY)  ## run the pipeline on DATA=<folder> or SOURCE=kaggle; without them on the files of the last call, at first the sample
+	@unroll data $(FILES)
 	@dvc repro
 	@unroll results
 
 best: $(READY)  ## the best submission: all folds, word vectors; continues where it was interrupted
 	@pip install --quiet --no-deps --requirement requirements-lexicons.txt
-	@unroll data "$(DATA)" --source "$(SOURCE)" --profile best
+	@unroll data $(FILES) --profile best
 	@dvc repro
 	@unroll results
 
@@ -62,7 +63,7 @@ test-grow: $(READY)  ## sweeps on a Ray cluster and S3 storage; installs require
 	pytest -q tests/tuning tests/test_remote.py
 
 bench: $(READY)  ## speed compared with common implementations, on DATA; writes reports/benchmarks/
-	python -m benchmarks --data "$(DATA)"
+	python -m benchmarks $(if $(DATA),--data "$(DATA)")
 
 format: $(READY)  ## format the code
 	ruff check --fix .

@@ -34,8 +34,10 @@ def test_a_folder_of_data_is_resolved_checked_and_chosen(project: Project, tmp_p
     assert yaml.safe_load((project.folder / "params.yaml").read_text())["data"]["source"] == "kaggle"
     assert unroll(project.folder, "data").returncode == 0
     values = yaml.safe_load((project.folder / "params.yaml").read_text())
-    chosen = {name: values["data"][name] for name in ("source", "dir")}
-    assert chosen == {"source": "local", "dir": "data/sample"}, "a call never inherits the last one's choice"
+    assert values["data"] == {"source": "kaggle", "dir": str(tmp_path), "mirrors": {}}, "what is not given stays"
+    assert unroll(project.folder, "data", "data/sample").returncode == 0
+    values = yaml.safe_load((project.folder / "params.yaml").read_text())
+    assert values["data"] == {"source": "local", "dir": "data/sample", "mirrors": {}}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from tests.support.command import unroll
 from tests.support.outputs import write_outputs
 from tests.support.project import Project
 from tests.tracking.conftest import empty_store, projected, projected_folder, reopen  # noqa: F401
+from unroll.cli import serve
 from unroll.tracking.projection import TaskOutputs
 from unroll.tracking.runs import find_champion
 
@@ -111,6 +112,13 @@ def test_a_port_that_is_taken_is_named(served: list[str], projected: TaskOutputs
     done = unroll(projected.rows.parents[2], "serve", "sentiment", "--port", port)
     assert done.returncode == 1
     assert f"error: 127.0.0.1:{port}: cannot listen there (Address already in use); set another --port" in done.stderr
+
+
+def test_an_address_of_ipv6_stands_in_brackets() -> None:
+    assert [serve.address_of(host, 5001) for host in ("::1", "localhost")] == [
+        "http://[::1]:5001",
+        "http://localhost:5001",
+    ]
 
 
 @pytest.mark.parametrize(

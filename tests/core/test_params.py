@@ -116,6 +116,16 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(tmp_path: Path) -> No
         choose_profile(ROOT / "params.yaml", ROOT / "profiles", "fast")
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("a: [", "not readable as YAML"), ("", "expected sections, as in params.yaml, found NoneType")],
+)
+def test_a_profile_that_is_no_mapping_is_refused(tmp_path: Path, content: str, told: str) -> None:
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(UnrollError, match=rf"mine.yaml: {told}"):
+        choose_profile(ROOT / "params.yaml", tmp_path, "mine")
+
+
 def test_a_profile_pretrains_only_the_tasks_there_are(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text(PARAMS.read_text().replace("- sentiment\n- surnames", "- surnames"))

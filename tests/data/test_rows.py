@@ -270,12 +270,31 @@ def test_labels_that_the_definition_leaves_out_are_found_and_kept_with_the_rows(
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
+        ("metric: f1", "metric: found f1 with 3 labels, expected macro_f1 or micro_f1"),
+        ("metric: accuracy\npositive: z", "positive: found 'z', expected one of target.labels, with kind classes"),
+    ],
+)
+def test_labels_that_are_found_and_do_not_fit_the_definition_are_refused(
+    tmp_path: Path, changed: str, told: str
+) -> None:
+    (tmp_path / "train.csv").write_text("text,mark\na,x\nb,y\nc,w\nd,x\n")
+    definition = tmp_path / "marks.yaml"
+    definition.write_text(f"train: train.csv\ntext: [text]\ntarget: {{columns: [mark], kind: classes}}\n{changed}\n")
+    with pytest.raises(UnrollError) as error:
+        read_rows(load_competition(definition), tmp_path, folds=2, test_share=0.0, seed=1)
+    assert str(error.value) == f"competitions/marks.yaml: {told}"
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
         ({"metric": "loss"}, "metric: found 'loss', expected one of rmse, mae, mcrmse, pearson, spearman"),
         ({"metric": "accuracy"}, "metric: found 'accuracy', expected one of rmse"),
         ({"target": {"columns": ["a", "b"], "kind": "classes"}}, "target.columns: found 2, expected one"),
         ({"sample": "s.csv"}, "test: missing; a sample submission needs a test file"),
         ({"positive": "1"}, "positive: found '1', expected one of target.labels, with kind classes"),
         ({"csv": {"encoding": "klingon"}}, "csv.encoding: found 'klingon', expected an encoding such as utf-8"),
+        ({"csv": {"encoding": "base64"}}, "csv.encoding: found 'base64', expected an encoding such as utf-8"),
         ({"texts": ["a"]}, "texts: unknown key; known keys here: title, competition"),
     ],
 )
@@ -285,6 +304,13 @@ def test_a_definition_that_cannot_be_is_refused(tmp_path: Path, changed: dict[st
     with pytest.raises(UnrollError) as error:
         load_competition(tmp_path / "essays.yaml")
     assert f"essays.yaml: {told}" in str(error.value)
+
+
+def test_names_are_read_in_the_encoding_that_the_definition_says(names: Path) -> None:
+    for path in (names / "names").iterdir():
+        path.write_text(path.read_text(), encoding="latin-1")
+    task = SURNAMES.model_copy(update={"csv": tables.CsvOptions(encoding="latin-1")})
+    assert "Szab\xf30" in read(names, task)["text"].tolist()
 
 
 def test_files_of_many_chunks_are_read_and_checked_as_one(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:

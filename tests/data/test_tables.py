@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from unroll.core.errors import UnrollError
-from unroll.data.tables import TextFile, find_text_file
+from unroll.data.tables import CsvOptions, TextFile, find_text_file
 
 
 def read(content: bytes, *columns: str, name: str = "f.csv") -> dict[str, list[str]]:
@@ -68,6 +68,18 @@ def test_a_bad_table_is_refused_with_its_line(content: bytes, told: str) -> None
     with pytest.raises(UnrollError) as error:
         read(content, "a")
     assert str(error.value).startswith(told)
+
+
+def test_half_a_character_in_json_is_refused_with_its_line() -> None:
+    whole = b'{"a": "\\ud83d\\ude00"}\n'
+    assert read(whole, "a", name="f.jsonl") == {"a": ["\U0001f600"]}
+    with pytest.raises(UnrollError, match=r"f: line 2: expected a JSON object; 'utf-8' codec can't encode"):
+        read(whole + b'{"a": "\\ud83d"}\n', "a", name="f.jsonl")
+
+
+def test_a_file_in_another_encoding_than_the_definition_says_is_refused() -> None:
+    with pytest.raises(UnrollError, match=r"f: not in the encoding utf-16 \(UTF-16 stream does not start with BOM\)"):
+        TextFile(Path("f"), "f.csv", b"a,b\n1,2\n", CsvOptions(encoding="utf-16")).read_columns(["a"])
 
 
 def test_bad_bytes_far_into_a_file_are_named_by_their_line() -> None:

@@ -17,7 +17,7 @@ from unroll.kaggle.ledger import Entry
 from unroll.models.bundle import Bundle, save_bundle
 from unroll.models.span_classifier import SpanClassifier
 from unroll.report.chapters import make_chapter, make_lessons
-from unroll.report.page import Chapter, render_page, render_summary
+from unroll.report.page import Chapter, render
 from unroll.report.results import ENSEMBLE, TaskResults
 from unroll.text.vocabulary import UNKNOWN, Vocabulary
 
@@ -66,8 +66,8 @@ def make_results(
     )  # fmt: skip
 
 
-def render(chapter: Chapter) -> str:
-    page, summary = render_page([chapter], [("Code", "x")]), render_summary([chapter], [("Code", "x")])
+def render_both(chapter: Chapter) -> str:
+    page, summary = (render(name, [chapter], [("Code", "x")]) for name in ("page.html", "summary.md"))
     assert summary.count("## ") == 1
     assert "| sentiment GRU (best cell) |" in summary or "| surnames GRU (best cell) |" in summary
     return page
@@ -85,7 +85,7 @@ def test_short_rows_that_are_each_a_group(tmp_path: Path, config: Config, small_
         "sentiment-curves", "sentiment-reliability", "sentiment-confusion-ensemble", "sentiment-kinds",
         "sentiment-confusion-GRU",
     ]  # fmt: skip
-    page = render(chapter)
+    page = render_both(chapter)
     assert 'id="sentiment-errors"' in page
     assert "sentiment-trees" not in page
 
@@ -102,7 +102,7 @@ def test_pretrained_models_are_listed_with_their_perplexity(
     assert table.cells.to_numpy().tolist() == [
         ["GRU", "names", "9.2500", "21.5000", "–"], ["LSTM", "names", "9.2500", "21.5000", "0.7500"]
     ]  # fmt: skip
-    assert "of a unigram model" in render(chapter)
+    assert "of a unigram model" in render_both(chapter)
 
 
 def test_a_perfect_model_of_equal_texts_has_no_errors_to_show(
@@ -112,7 +112,7 @@ def test_a_perfect_model_of_equal_texts_has_no_errors_to_show(
     chapter = make_chapter(results)
     assert names(chapter) == ["models", "scores"]
     assert "sentiment-folds" in [figure.name for figure in chapter.figures]
-    render(chapter)
+    render_both(chapter)
 
 
 def test_names_without_a_readable_one_and_with_some(tmp_path: Path, config: Config, small_model: ModelConfig) -> None:
@@ -121,7 +121,7 @@ def test_names_without_a_readable_one_and_with_some(tmp_path: Path, config: Conf
         chapter = make_chapter(make_results(tmp_path / str(place), config, small_model, "surnames", texts))
         assert ("letters" in names(chapter)) == shown
         assert any("gates" in figure.name for figure in chapter.figures) == shown
-        render(chapter)
+        render_both(chapter)
 
 
 def test_sentences_are_drawn_with_the_phrases_inside_them(
@@ -157,7 +157,7 @@ def test_models_and_submissions_are_listed(tmp_path: Path, config: Config, small
     assert cells["gap"].tolist() == ["–", "+0.1200"]
     assert "private score" not in cells
     assert ("Kaggle, public leaderboard", "0.62", "best so far: one") in chapter.cards
-    render(chapter)
+    render_both(chapter)
 
 
 @pytest.mark.parametrize("epochs", [1, 40])

@@ -20,6 +20,8 @@ import joblib
 import psutil
 import pytest
 import torch
+from filelock import FileLock
+from tqdm import tqdm
 
 from tests.support.definitions import load_task
 from unroll.core.errors import UnrollError
@@ -121,6 +123,8 @@ def test_results_do_not_depend_on_how_many_run_at_once(
     assert read_results(tmp_path / "1") == read_results(tmp_path / "2")
     train_all(trainings, data, cache=tmp_path / "2", listener=Notes(tmp_path / "none"))
     assert capsys.readouterr().out.count("from the cache") == 4
+    lock = tqdm.get_lock()  # type: ignore[no-untyped-call]
+    assert not isinstance(lock, FileLock), "the folder of that of a pool that has ended is gone"
 
 
 def test_a_training_that_continues_gets_its_run_id_back(

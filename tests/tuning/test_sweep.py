@@ -14,8 +14,9 @@ import pytest
 
 from tests.support.definitions import load_task
 from tests.support.project import ROOT, Project
+from unroll.cli.tune import check_space
 from unroll.core.errors import UnrollError
-from unroll.core.settings import TaskConfig
+from unroll.core.settings import Space, TaskConfig
 from unroll.text.corpus import Corpus
 from unroll.text.vocabulary import Vocabulary
 from unroll.training.fold_data import TrainingData
@@ -176,6 +177,19 @@ def test_a_sweep_without_its_libraries_says_what_to_install(
 
 
 @needs_ray
+def test_a_pretrained_models_shape_is_not_searched(task_config: TaskConfig) -> None:
+    def space(choices: list[int]) -> TaskConfig:
+        wanted = {"model.hidden": Space(choices=tuple(choices)), "train.lr": Space(low=0.001, high=0.01)}
+        return task_config.model_copy(update={"tune": task_config.tune.model_copy(update={"space": wanted})})
+
+    hidden = task_config.model.hidden
+    check_space("sentiment", space([hidden]))
+    with pytest.raises(
+        UnrollError, match=rf"sentiment.tune.space.model.hidden: found \(.*\), expected .* \[{hidden}\]"
+    ):
+        check_space("sentiment", space([hidden, 2 * hidden]))
+
+
 def test_a_cluster_out_of_reach_is_named(project: Project) -> None:
     done = project.run("unroll", "tune", "sentiment", "--trials", "9", "--address", "127.0.0.1:9", check=False)
     assert done.returncode == 1

@@ -52,28 +52,34 @@ def main() -> None:
 
 @app.command(cls=ProjectCommand)
 def data(
-    directory: Annotated[str, typer.Argument(help="Folder of raw files in the competition's layout.")] = "data/sample",
-    source: Annotated[SourceName, typer.Option(help="Where raw files are from.")] = "local",
+    directory: Annotated[str | None, typer.Argument(help="Folder of raw files in the competition's layout.")] = None,
+    source: Annotated[
+        SourceName | None, typer.Option(help="Where raw files are from; local if a folder is given.")
+    ] = None,
     profile: Annotated[str, typer.Option(help="Name of a file of profiles/, whose values are set.")] = "default",
 ) -> None:
     """Set in params.yaml where the next `dvc repro` takes its raw files from, and its profile.
+
+    What is given neither as a folder nor as --source stays as it is there.
 
     Example: unroll data ../competition-files --profile best
     """
     from unroll.kaggle.downloads import check_source
 
     check_repository(Path.cwd())
-    config, folder = read_config(paths.PARAMS), Path(directory)
-    if source == "local":
+    config = read_config(paths.PARAMS)
+    folder = Path(directory or config.data.dir)
+    chosen = source or ("local" if directory else config.data.source)
+    if chosen == "local":
         check_source(folder, paths.OUTPUTS)  # DVC's own message, before the stage could check, names neither folder
         for below in ["", *(load_competition(paths.competition(name)).folder for name in config.tasks)]:
             if not (folder / below).is_dir():
                 raise UnrollError(f"{folder / below}: no such folder; README.md shows the layout of DATA=<folder>")
     # A folder inside the project stays relative, so that the default run changes no tracked file.
     resolved, here = folder.resolve(), Path.cwd()
-    chosen = resolved.relative_to(here) if resolved.is_relative_to(here) else resolved
+    shortest = resolved.relative_to(here) if resolved.is_relative_to(here) else resolved
     choose_profile(paths.PARAMS, paths.PROFILES, profile)
-    set_params(paths.PARAMS, {"data": {"source": source, "dir": str(chosen)}})
+    set_params(paths.PARAMS, {"data": {"source": chosen, "dir": str(shortest)}})
 
 
 @app.command(cls=ProjectCommand)

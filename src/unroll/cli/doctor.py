@@ -134,7 +134,7 @@ def check_settings() -> Iterator[Check]:
     folder, tasks = Path(config.data.dir), [load_competition(paths.competition(name)) for name in config.tasks]
     missing = [task.name for task in tasks if not (folder / task.folder).is_dir()]
     if missing and config.data.source == "local":
-        fix = "`make repro` uses the sample, `make repro DATA=<folder>` yours"
+        fix = "`make repro DATA=data/sample` uses the sample, `make repro DATA=<folder>` yours"
         yield Check(f"{folder}: no folder for {', '.join(missing)}", fix)
     else:
         origin = "Kaggle" if config.data.source == "kaggle" else folder

@@ -49,7 +49,7 @@ def serve(
         raise UnrollError(f"--version {version}: found no such version of {name}, expected {', '.join(versions)}")
     if found is None:
         raise UnrollError(f"{name}: MLflow's registry has no champion; `dvc repro` trains models and sets it")
-    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
+    address = address_of({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104
     body = json.dumps({"inputs": [EXAMPLES.get(name, competition.title)]})
 
     def announce() -> None:
@@ -84,6 +84,11 @@ def ui(port: Port = 5000) -> None:
     run_mlflow(arguments, {}, host="127.0.0.1", port=port, announce=lambda: typer.echo(f"MLflow runs at {address}"))
 
 
+def address_of(host: str, port: int) -> str:
+    """Return the address of a server; one of IPv6 stands in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def run_mlflow(
     arguments: Sequence[str], variables: Mapping[str, str], *, host: str, port: int, announce: Callable[[], None]
 ) -> None:
@@ -110,7 +115,7 @@ def run_mlflow(
     process = subprocess.Popen(command, env={**os.environ, "PATH": path, **variables}, start_new_session=True)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _wait_until_ready(process, f"http://{host}:{port}/health")
+        _wait_until_ready(process, f"{address_of(host, port)}/health")
         announce()
         print("Ctrl-C stops it", flush=True)
         raise UnrollError(f"mlflow {arguments[0]}: the server ended with status {process.wait()}")

@@ -12,7 +12,7 @@ import typer
 from unroll.core import paths
 from unroll.core.errors import UnrollError
 from unroll.core.params import read_config
-from unroll.data.competition import load_competition
+from unroll.core.settings import TaskConfig
 
 
 def tune(
@@ -29,19 +29,22 @@ def tune(
 
     Example: unroll tune sentiment --trials 50
     """
+    from unroll.data.rows import load_task
     from unroll.tracking.live import LiveRun
     from unroll.tracking.runs import PARENT, workspace_tags
     from unroll.tracking.store import open_store, tracking_uri
     from unroll.training.fold_data import load_training_data
     from unroll.tuning.sweep import Sweep, run_sweep
 
-    config, competition = read_config(paths.PARAMS), load_competition(paths.competition(task))
+    config, competition = read_config(paths.PARAMS), load_task(paths.competition(task), paths.rows(task))
     if task not in config.task:
         raise UnrollError(f"{paths.PARAMS}: {task}: no such section")
     stage = "pretrain" if task in config.pretrained else "tokenize"
     sections, folder = config.task[task], (paths.pretrained if stage == "pretrain" else paths.corpus)(task)
     if not folder.is_dir():
         raise UnrollError(f"{folder}: no such folder; `dvc repro {stage}@{task}` makes it")
+    if stage == "pretrain":
+        check_space(task, sections)
     data = load_training_data(folder)
     open_store(Path.cwd())
     tags = {"task": task, "cell": sections.tune.cell, "corpus_sha256": data.digest, **workspace_tags()}
@@ -67,6 +70,21 @@ def tune(
         if subprocess.run(command, check=False).returncode:
             raise UnrollError("dvc exp run failed; its message is above")
         typer.echo(f"`dvc exp apply {name}` applies it to the workspace")
+
+
+def check_space(task: str, sections: TaskConfig) -> None:
+    """Check that the space leaves the shape of a pretrained model as it is.
+
+    Raises:
+        UnrollError: it has another embedding, hidden size, number of layers or directions.
+    """
+    for name in ("embedding", "hidden", "layers", "bidirectional"):
+        space, value = sections.tune.space.get(f"model.{name}"), getattr(sections.model, name)
+        if space is not None and space.choices != (value,):
+            raise UnrollError(
+                f"{paths.PARAMS}: {task}.tune.space.model.{name}: found {space.choices or (space.low, space.high)}, "
+                f"expected {{choices: [{json.dumps(value)}]}}, which the pretrained models have"
+            )
 
 
 def make_experiment(task: str, values: dict[str, Any]) -> tuple[str, list[str]]:

@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import NoReturn
 
 
 class UnrollError(Exception):
@@ -19,12 +18,6 @@ class UnrollError(Exception):
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
-
-
-def fail(message: str) -> NoReturn:
-    """Print an error on standard error and exit with status 1."""
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(1)
 
 
 def warn(message: str) -> None:
@@ -45,13 +38,12 @@ def run_program(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except UnrollError as error:
-        fail(str(error))
-    except (OSError, RuntimeError, MemoryError) as error:
-        message = explain_fault(error)
+    except (UnrollError, OSError, RuntimeError, MemoryError) as error:
+        message = str(error) if isinstance(error, UnrollError) else explain_fault(error)
         if message is None:
             raise
-        fail(message)
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the exit
         print_interrupted()

@@ -27,14 +27,25 @@ def read_config(path: Path) -> Config:
             such key's path, what was found and what is accepted.
     """
     try:
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return parse_config(read_yaml(path, "sections such as `seed:` and `data:`"), str(path))
     except FileNotFoundError:
         raise UnrollError(f"{path}: no such file; run this in the project's folder") from None
+
+
+def read_yaml(path: Path, expected: str) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnrollError: it is not YAML, or not a mapping, of what is expected.
+    """
+    try:
+        values: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except (YAMLError, UnicodeDecodeError) as error:
         raise UnrollError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise UnrollError(f"{path}: expected sections such as `seed:` and `data:`, found {type(values).__name__}")
-    return parse_config(values, str(path))
+        raise UnrollError(f"{path}: expected {expected}, found {type(values).__name__}")
+    return values
 
 
 def parse_config(values: dict[str, Any], origin: str = "params.yaml") -> Config:
@@ -130,14 +141,13 @@ def choose_profile(params: Path, profiles: Path, name: str) -> None:
     Raises:
         UnrollError: there is no such profile.
     """
-    yaml = YAML(typ="safe")
     known = sorted(path.stem for path in profiles.glob("*.yaml"))
     if name not in known:
         raise UnrollError(f"profile {name!r}: no file {profiles / name}.yaml; known profiles: {', '.join(known)}")
-    if yaml.load(params.read_text(encoding="utf-8")).get("profile") != name:
-        values = yaml.load((profiles / f"{name}.yaml").read_text(encoding="utf-8"))
-        tasks = yaml.load(params.read_text(encoding="utf-8"))["tasks"]
-        values["pretrained"] = [task for task in values.get("pretrained", []) if task in tasks]
+    present = read_yaml(params, "sections")
+    if present.get("profile") != name:
+        values = read_yaml(profiles / f"{name}.yaml", "sections, as in params.yaml")
+        values["pretrained"] = [task for task in values.get("pretrained", []) if task in present["tasks"]]
         set_params(params, {"profile": name, **values})
 
 

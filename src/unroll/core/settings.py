@@ -184,7 +184,7 @@ class EnsembleConfig(Section):
 class Space(Section):
     """Values to search: `choices`, or a range from `low` to `high`, of integers if both ends are integers."""
 
-    choices: Annotated[tuple[int | float | str | bool | None, ...], Field(min_length=2, strict=False)] | None = None
+    choices: Annotated[tuple[int | float | str | bool | None, ...], Field(min_length=1, strict=False)] | None = None
     low: Any = None
     high: Any = None
     log: bool = False

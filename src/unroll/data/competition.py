@@ -7,11 +7,9 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from unroll.core.errors import UnrollError
-from unroll.core.params import explain_errors
+from unroll.core.params import explain_errors, read_yaml
 from unroll.core.settings import Section
 from unroll.data.tables import CsvOptions
 
@@ -170,9 +168,14 @@ class Competition(Section):
         return "positive" if self.kind == "classes" and self.metric == "auc" else "probabilities"
 
     def with_labels(self, labels: tuple[str, ...]) -> "Competition":
-        """Return the definition with the labels that the training file has."""
-        return Competition.model_validate(
-            {**self.model_dump(exclude_unset=True), "target": {**self.target.model_dump(), "labels": labels}}
+        """Return the definition with the labels that the training file has.
+
+        Raises:
+            UnrollError: they break a rule, as three labels do with the metric f1.
+        """
+        target = {**self.target.model_dump(), "labels": labels}
+        return parse_competition(
+            {**self.model_dump(exclude_unset=True), "target": target}, Path("competitions", f"{self.name}.yaml")
         )
 
 
@@ -183,15 +186,10 @@ def load_competition(path: Path) -> Competition:
         UnrollError: there is no such file, or it has an unknown key or a value that is not allowed.
     """
     try:
-        values: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return parse_competition(read_yaml(path, "keys such as `train:` and `target:`"), path)
     except FileNotFoundError:
         names = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
         raise UnrollError(f"{path}: no such file, so there is no task {path.stem!r}; tasks are: {names}") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UnrollError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise UnrollError(f"{path}: expected keys such as `train:` and `target:`, found {type(values).__name__}")
-    return parse_competition(values, path)
 
 
 def parse_competition(values: dict[str, Any], path: Path) -> Competition:

@@ -229,7 +229,7 @@ def _read_label_files(task: Competition, folder: Path) -> pd.DataFrame:
     find_raw_files(task, folder)
     texts, labels = list[str](), list[int]()
     for label, name in enumerate(raw_file_names(task)):
-        lines = [line.strip() for line in find_text_file(folder, name).read_lines()]
+        lines = [line.strip() for line in find_text_file(folder, name, task.csv).read_lines()]
         texts += [line for line in lines if line]
         labels += [label] * (len(texts) - len(labels))
     ids = [str(number) for number in range(1, len(texts) + 1)]

@@ -51,12 +51,7 @@ def read_sample(task: Competition, folder: Path, ids: pd.Series) -> pd.DataFrame
     if task.id is not None:
         is_id = pa.array(table[task.id].to_pandas().isin(ids))
         file.check(task.id, table[task.id], is_id, f"an id of {task.test}")
-        file.check(
-            task.id,
-            table[task.id],
-            pa.array(~table[task.id].to_pandas().duplicated()),
-            "a unique id",
-        )
+        file.check(task.id, table[task.id], pa.array(~table[task.id].to_pandas().duplicated()), "a unique id")
     if len(table) != len(ids):
         raise UnrollError(f"{file.path}: found {len(table):,} rows, expected {len(ids):,}, one for each test row")
     return pd.DataFrame({name: table[name].to_pandas() for name in header})

@@ -30,6 +30,7 @@ csv.field_size_limit((1 << 31) - 1)
 
 def _check_encoding(name: str) -> str:
     try:
+        "".encode(name)  # which refuses what is no encoding of texts, such as base64
         return codecs.lookup(name).name
     except LookupError:
         raise ValueError(f"found {name!r}, expected an encoding such as utf-8 or latin-1") from None
@@ -83,6 +84,8 @@ class TextFile:
             raise UnrollError(f"{self.path}: not a whole archive ({error}); download it again") from None
         except OSError as error:
             raise UnrollError(f"{self.path}: cannot be read ({error.strerror or error})") from None
+        except UnicodeError as error:
+            raise UnrollError(f"{self.path}: not in the encoding {self.options.encoding} ({error})") from None
 
     def lines(self) -> Iterator[str]:
         """Yield the lines with their ends: a line feed, a carriage return, or both."""
@@ -148,6 +151,8 @@ class TextFile:
                 content = json.loads(line)
                 if not isinstance(content, dict) or not content:
                     raise ValueError(f"found {line.strip()[:40]!r}")
+                if "\\u" in line:  # half of a character may be escaped alone, and is no text
+                    json.dumps(content, ensure_ascii=False).encode()
             except ValueError as error:
                 raise UnrollError(f"{self.path}: line {number}: expected a JSON object; {error}") from None
             if not header:

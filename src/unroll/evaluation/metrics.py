@@ -51,10 +51,6 @@ def mean_by_group(task: Competition, predictions: Floats, truth: Floats, groups:
     return float(correct.groupby(groups).mean().mean())
 
 
-def _accuracy(task: Competition, truth: Floats, decided: Floats) -> float:
-    return float((truth == decided).mean())
-
-
 def _f1(task: Competition, truth: Floats, decided: Floats, *, average: str) -> float:
     """Return the F1; a class with neither a row nor a prediction has 0."""
     options: dict[str, Any] = {"average": average, "zero_division": 0}
@@ -63,10 +59,6 @@ def _f1(task: Competition, truth: Floats, decided: Floats, *, average: str) -> f
     elif task.kind != "multilabel":
         options["labels"] = range(len(task.outputs))
     return float(sk.f1_score(truth, decided, **options))
-
-
-def _mcc(task: Competition, truth: Floats, decided: Floats) -> float:
-    return float(sk.matthews_corrcoef(truth[:, 0], decided[:, 0]))
 
 
 def _quadratic_kappa(task: Competition, truth: Floats, decided: Floats) -> float:
@@ -110,11 +102,11 @@ def _correlation(truth: Floats, predictions: Floats, *, function: Callable[..., 
 
 
 FUNCTIONS: dict[str, Function] = {
-    "accuracy": _accuracy,
+    "accuracy": lambda task, truth, decided: float((truth == decided).mean()),
     "macro_f1": partial(_f1, average="macro"),
     "micro_f1": partial(_f1, average="micro"),
     "f1": partial(_f1, average="binary"),
-    "mcc": _mcc,
+    "mcc": lambda task, truth, decided: float(sk.matthews_corrcoef(truth[:, 0], decided[:, 0])),
     "quadratic_kappa": _quadratic_kappa,
     "log_loss": _log_loss,
     "auc": _auc,

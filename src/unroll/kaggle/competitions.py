@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -77,12 +78,8 @@ def list_submissions(client: Client, slug: str, pages: int = 5) -> list[Submissi
 
     request = ApiListSubmissionsRequest()
     request.competition_name, request.page_size = slug, 100
-    listed: list[SubmissionInfo] = []
-    for number, page in enumerate(_read_pages(client, slug, "list_submissions", request), start=1):
-        listed += [_read_submission(item) for item in page if item is not None]
-        if number == pages:
-            break
-    return listed
+    found = islice(_read_pages(client, slug, "list_submissions", request), pages)
+    return [_read_submission(item) for page in found for item in page if item is not None]
 
 
 def leaderboard(client: Client, slug: str, enough: Callable[[list[LeaderboardEntry]], bool]) -> list[LeaderboardEntry]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from unroll.core.errors import UnrollError
 from unroll.kaggle.client import Client
 from unroll.kaggle.competitions import RefusedError, SubmissionInfo, list_submissions, upload
-from unroll.kaggle.ledger import COMPLETE, FAILED, PENDING, Entry, mark, put_entry
+from unroll.kaggle.ledger import PENDING, Entry, mark, put_entry
 
 CONFIRM_SECONDS = 60  # how long a submission may take to appear in the list
 LONGEST_PAUSE = 15.0  # seconds between two requests for a pending score
@@ -85,7 +85,7 @@ def refresh(entry: Entry, listed: list[SubmissionInfo], ledger: Path) -> Entry:
         return entry
     changed = replace(
         entry,
-        status={"complete": COMPLETE, "error": FAILED}.get(found.status, PENDING),
+        status=found.status,
         public_score="" if found.public_score is None else str(found.public_score),
         private_score="" if found.private_score is None else str(found.private_score),
         error=" ".join(found.error.split()),

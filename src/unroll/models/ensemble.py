@@ -47,13 +47,9 @@ class Calibration:
         calibrated: Probabilities = softmax(logits, axis=1)
         return calibrated
 
-    def as_content(self) -> dict[str, Any]:
-        """Return a JSON object for read_calibration."""
-        return {"weights": self.weights.tolist(), "bias": self.bias.tolist()}
-
 
 def read_calibration(content: dict[str, Any] | None, classes: int) -> Calibration | None:
-    """Rebuild a calibration from Calibration.as_content; None stays None.
+    """Rebuild a calibration as `save_ensemble` writes it; None stays None.
 
     Raises:
         ValueError: it has another number of classes.
@@ -83,7 +79,8 @@ def save_ensemble(path: Path, cells: Sequence[str], ensemble: Ensemble, decision
     """Write an ensemble of the cells as JSON; `nested` tells whether its scores are nested estimates."""
     weights = dict(zip(cells, ensemble.weights.tolist(), strict=True))
     found = ensemble.calibration
-    content = {"nested": nested, "weights": weights, "calibration": found.as_content() if found else None}
+    calibration = found and {"weights": found.weights.tolist(), "bias": found.bias.tolist()}
+    content = {"nested": nested, "weights": weights, "calibration": calibration}
     write_json(path, {**content, "decision": asdict(decision)})
 
 

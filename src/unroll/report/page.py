@@ -66,17 +66,8 @@ class Chapter:
         return [*(figure for section in self.sections for figure in section.figures), *self.extra_figures]
 
 
-def render_page(chapters: Sequence[Chapter], facts: Sequence[tuple[str, str]]) -> str:
-    """Return the page; the facts are what it was made from."""
-    return _render("page.html", chapters, facts)
-
-
-def render_summary(chapters: Sequence[Chapter], facts: Sequence[tuple[str, str]]) -> str:
-    """Return the scores in Markdown, without figures and examples."""
-    return _render("summary.md", chapters, facts)
-
-
-def _render(template: str, chapters: Sequence[Chapter], facts: Sequence[tuple[str, str]]) -> str:
+def render(template: str, chapters: Sequence[Chapter], facts: Sequence[tuple[str, str]]) -> str:
+    """Return page.html, or summary.md, which has the scores alone; the facts are what it was made from."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("unroll", "report"), autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,

@@ -18,7 +18,7 @@ from unroll.evaluation.comparison import join_predictions
 from unroll.evaluation.error_analysis import add_outcomes
 from unroll.kaggle import ledger
 from unroll.report.chapters import make_chapter, make_lessons
-from unroll.report.page import render_page, render_summary
+from unroll.report.page import render
 from unroll.report.results import ENSEMBLE, TaskResults
 from unroll.report.style import is_of_report
 from unroll.tracking.runs import attach_figures, find_run
@@ -36,8 +36,8 @@ def main() -> None:
     for figure in set(paths.FIGURES.glob("*.svg")) - contents.keys():
         if is_of_report(figure):  # an earlier one; a person's own figures stay
             figure.unlink()
-    contents[paths.REPORT] = render_page([*chapters, lessons], facts)
-    contents[paths.SUMMARY] = render_summary([*chapters, lessons], facts)
+    contents[paths.REPORT] = render("page.html", [*chapters, lessons], facts)
+    contents[paths.SUMMARY] = render("summary.md", [*chapters, lessons], facts)
     for path, content in contents.items():
         with new_file(path) as scratch:
             scratch.write_text(content, encoding="utf-8")

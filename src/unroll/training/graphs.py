@@ -22,10 +22,8 @@ EAGER_STEPS = 3
 
 
 def supports(state: TrainState) -> bool:
-    """Return whether the steps can be captured: those of one process on a CUDA device without fp16's loss scaling."""
-    accelerator = state.accelerator
-    is_alone = accelerator.num_processes == 1
-    return bool(accelerator.device.type == "cuda" and is_alone and accelerator.mixed_precision != "fp16")
+    """Return whether the steps can be captured: those of one process on a CUDA device."""
+    return bool(state.accelerator.device.type == "cuda" and state.accelerator.num_processes == 1)
 
 
 class GraphedStep:

@@ -43,14 +43,6 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: 
     return OneCycleLR(optimizer, rates, total_steps=steps + 1, pct_start=rise, cycle_momentum=False)
 
 
-def share_of_new(updates: int, decay: float) -> float:
-    """Return the share of the newest weights in an exponential average that has had so many updates.
-
-    The decay is smaller in its first steps (TensorFlow's `num_updates`).
-    """
-    return 1 - min(decay, (1 + updates) / (10 + updates)) if updates else 1.0
-
-
 def word_drop_rates(counts: Tensor, config: TrainConfig) -> Tensor:
     """Return how often each token is read as unknown in training, (V,), given its number of occurrences, (V,).
 

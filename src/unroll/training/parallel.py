@@ -28,7 +28,7 @@ from unroll.training.cross_validation import Training
 from unroll.training.distributed import join_processes, trains_on_cpu
 from unroll.training.fold_data import TrainingData
 from unroll.training.pretraining import Pretraining
-from unroll.training.progress import clear_bars, print_line, share_terminal
+from unroll.training.progress import clear_bars, print_line, shared_terminal, take_line
 from unroll.training.state import EpochRecord, OnEpoch
 
 JOBS = "UNROLL_JOBS"
@@ -158,9 +158,8 @@ class Pool:
     def train_in_processes(self, trainings: Sequence[Trainable], jobs: int) -> Iterator[tuple[Trainable, float]]:
         """Train so many folds at a time, each in a process of its own."""
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")  # loky replaces one that holds memory
-        with TemporaryDirectory(prefix="unroll-") as scratch:
-            share_terminal(Path(scratch), draws=False)
-            begin = {"initializer": _begin_worker, "initargs": (os.getpid(), Path(scratch))}
+        with shared_terminal() as scratch:
+            begin = {"initializer": _begin_worker, "initargs": (os.getpid(), scratch)}
             with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1, **begin), _interrupts_ignored():
                 parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
                 finished = parallel(joblib.delayed(self.train_one)(training) for training in trainings)
@@ -239,4 +238,4 @@ def _begin_worker(parent: int, scratch: Path) -> None:
         os._exit(1)
 
     threading.Thread(target=exit_with_parent, daemon=True).start()
-    share_terminal(scratch, draws=True)
+    take_line(scratch)

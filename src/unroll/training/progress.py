@@ -1,8 +1,11 @@
 """A progress bar for each training on a terminal, nothing elsewhere; several processes draw theirs below each other."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Never
 
 from filelock import FileLock, Timeout
@@ -20,11 +23,23 @@ def open_bar(title: str, total: int, done: int, unit: str = "spans", *, quiet: b
     )  # fmt: skip
 
 
-def share_terminal(scratch: Path, *, draws: bool) -> None:
-    """Share the terminal with the processes that name the same folder; one that draws takes a free line."""
+@contextmanager
+def shared_terminal() -> Iterator[Path]:
+    """Share the terminal, in a block, with the processes that call `take_line` with the folder given."""
+    before = tqdm.get_lock()  # type: ignore[no-untyped-call]
+    with TemporaryDirectory(prefix="unroll-") as folder:
+        tqdm.set_lock(FileLock(Path(folder, "terminal.lock")))
+        try:
+            yield Path(folder)
+        finally:
+            tqdm.set_lock(before)
+
+
+def take_line(scratch: Path) -> None:
+    """Take a free line of the terminal for this process."""
     global _line, _position
     tqdm.set_lock(FileLock(scratch / "terminal.lock"))
-    for position in count() if draws else ():
+    for position in count():
         _line, _position = FileLock(scratch / f"line-{position}.lock"), position
         try:
             _line.acquire(timeout=0)

@@ -25,14 +25,7 @@ from unroll.text.batches import Batch
 from unroll.training.distributed import join_processes
 from unroll.training.just_in_time import JustInTimeAdam, pays
 from unroll.training.losses import BatchTotals, Objective
-from unroll.training.optimization import (
-    choose_precision,
-    drop_words,
-    make_optimizer,
-    make_schedule,
-    share_of_new,
-    word_drop_rates,
-)
+from unroll.training.optimization import choose_precision, drop_words, make_optimizer, make_schedule, word_drop_rates
 
 
 @dataclass(frozen=True)
@@ -64,7 +57,6 @@ class History:
     """
 
     metric: str
-
     epochs: list[EpochRecord] = field(default_factory=list)
     best_epoch: int = 0
     planned: int = 0
@@ -117,10 +109,9 @@ class TrainState:
         self.language_model: Any = objective.language_model
         optimizer = make_optimizer(objective, config, config.encoder_lr if is_pretrained else 1.0)
         self.schedule = make_schedule(optimizer, config, steps)
-        self.objective, wrapped = self.accelerator.prepare(objective, optimizer)
+        self.objective = self.accelerator.prepare(objective)
         self.weights = list(self.objective.parameters())
-        # accelerate's optimizer, which scales the loss for fp16, looks for a package in each step
-        self.optimizer: Any = optimizer if self.accelerator.scaler is None else wrapped
+        self.optimizer = optimizer  # accelerate's own scales the loss for fp16 and looks for a package in each step
         self._parts: dict[str, Any] = {"model": objective, "optimizer": optimizer, "schedule": self.schedule}
         self.eval_model: Any = model
         if self.averaged is not None:
@@ -165,7 +156,11 @@ class TrainState:
 
     def share_of_new(self) -> float:
         """Return the share of the newest weights in the average, 0 where there is none."""
-        return share_of_new(int(self.averaged.n_averaged), self.config.ema) if self.averaged is not None else 0.0
+        if self.averaged is None:
+            return 0.0
+        updates = int(self.averaged.n_averaged)
+        # the decay is smaller in its first steps (TensorFlow's `num_updates`)
+        return 1 - min(self.config.ema, (1 + updates) / (10 + updates)) if updates else 1.0
 
     def complete(self) -> None:
         """Bring the weights and their average up to date, before they are used for anything but a step."""
