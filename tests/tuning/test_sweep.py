@@ -176,7 +176,6 @@ def test_a_sweep_without_its_libraries_says_what_to_install(
     assert list(tmp_path.iterdir()) == []
 
 
-@needs_ray
 def test_a_pretrained_models_shape_is_not_searched(task_config: TaskConfig) -> None:
     def space(choices: list[int]) -> TaskConfig:
         wanted = {"model.hidden": Space(choices=tuple(choices)), "train.lr": Space(low=0.001, high=0.01)}
@@ -190,6 +189,7 @@ def test_a_pretrained_models_shape_is_not_searched(task_config: TaskConfig) -> N
         check_space("sentiment", space([hidden, 2 * hidden]))
 
 
+@needs_ray
 def test_a_cluster_out_of_reach_is_named(project: Project) -> None:
     done = project.run("unroll", "tune", "sentiment", "--trials", "9", "--address", "127.0.0.1:9", check=False)
     assert done.returncode == 1
