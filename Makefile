@@ -35,7 +35,7 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-repro: $(READY)  ## run the pipeline on DATA=<folder> or SOURCE=kaggle; without them on the files of the last call, at first the sample
+repro: $(READY)  ## run the pipeline on DATA=<folder>, SOURCE=kaggle, or the files of the last call (at first the sample)
 	@unroll data $(FILES)
 	@dvc repro
 	@unroll results
