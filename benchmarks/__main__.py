@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import machine, parts
+from benchmarks import machine, parts, steps
 from benchmarks.measure import in_own_process, write
 
-PARTS = {**machine.PARTS, **parts.PARTS}
+PARTS = {**machine.PARTS, **steps.PARTS, **parts.PARTS}
 RESULTS = Path("reports/benchmarks")
 
 

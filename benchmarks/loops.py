@@ -59,12 +59,12 @@ def ours(
 class Plain(nn.Module):
     """Embedding, recurrent layer, last states, linear layer, as tutorials write it."""
 
-    def __init__(self, cell: str, config: TaskConfig, words: int) -> None:
-        """Build the layers."""
+    def __init__(self, cell: str, config: TaskConfig, words: int, *, sparse: bool = False) -> None:
+        """Build the layers; the embedding's gradient may be sparse."""
         super().__init__()
         size = config.model.hidden
         width = config.model.embedding or words
-        self.embedding = nn.Embedding(words + 1, width)
+        self.embedding = nn.Embedding(words + 1, width, sparse=sparse)
         self.recurrent = CELLS[cell](width, size, batch_first=True, bidirectional=True)
         self.head = nn.Linear(2 * size, CLASSES)
 
@@ -99,17 +99,17 @@ def padded(cell: str, config: TaskConfig, data: TrainingData, *, packed: bool, f
 
 
 def ours_padded(cell: str, config: TaskConfig, data: TrainingData, batch_tokens: int) -> Iterator[Step]:
-    """Read the same batches as `ours` with the plain model: what PyTorch's layers alone take."""
+    """Read the same batches as `ours` forward and backward, without an optimizer: what PyTorch's layers alone take."""
     texts, labels = phrases_of(data)
-    model = Plain(cell, config, len(data.vocabulary))
-    optimizer = make_optimizer(model, config.train)
+    model = Plain(cell, config, len(data.vocabulary), sparse=True)
     sizes, generator = np.array([len(text) for text in texts]), np.random.default_rng(1)
     while True:
         for chosen in plan_batches(sizes, config.train.batch_size, batch_tokens, generator):
             batch = [torch.from_numpy(texts[each].astype(np.int64)) for each in chosen]
             lengths = torch.from_numpy(sizes[chosen])
             logits = model(pad_sequence(batch, batch_first=True), lengths, packed=False)
-            learn(model, optimizer, logits, torch.from_numpy(labels[chosen]))
+            model.zero_grad()
+            torch.autograd.backward(functional.cross_entropy(logits, torch.from_numpy(labels[chosen])))
             yield {"tokens": float(lengths.sum())}
 
 

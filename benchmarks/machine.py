@@ -114,7 +114,7 @@ def idle() -> Iterator[Step]:
 
 
 def documents(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
-    """Tokens of whole movie reviews trained on each second by all cores, beside a plain model on the same batches."""
+    """Tokens of whole movie reviews trained on each second by all cores, beside PyTorch's layers alone."""
     archive = data / REVIEWS
     if not archive.is_file():
         print(f"\ndocuments: left out, for {archive} is missing")
@@ -138,7 +138,7 @@ def documents(data: Path, seconds: float, rounds: int) -> dict[str, Any]:
         cells[f"{cell} {most}"] = {"tokens_per_second": ours.median, "padded": base.median, "epoch_seconds": epoch}
         table.append((cell, f"{most:,}", f"{ours.median:,.0f}", f"{ours.spread:.0%}", f"{base.median:,.0f}",
                       f"{base.spread:.0%}", f"{base.median / ours.median:.2f}", f"{epoch:,.0f}"))  # fmt: skip
-    header = ("cell", "batch_tokens", "tokens/s", "±", "plain model", "±", "time of plain", "epoch on one core, s")
+    header = ("cell", "batch_tokens", "tokens/s", "±", "layers alone", "±", "time of layers", "epoch on one core, s")
     title = f"{count:,} movie reviews of {tokens / count:.0f} tokens, read in {reading:.0f} s: training on all cores"
     print_table(title, header, table)
     return {"reviews": count, "tokens": tokens, "reading_seconds": reading, "cells": cells}

@@ -90,7 +90,7 @@ def test_it_is_described_in_words(folder: Path) -> None:
 def test_runs_that_do_not_compare_are_refused(folder: Path) -> None:
     fold, whole = ids()["sentiment GRU fold 0"], ids()["sentiment GRU"]
     for named, told in (
-        (["sentiment/GRU"], "found 1 runs, expected 2 to 26"),
+        (["sentiment/GRU"], "expected 2 to 26 runs, found 1"),
         (["sentiment/GRU", "surnames/GRU"], "surnames/GRU: models/surnames/GRU/out_of_fold.parquet or "),
         (["sentiment/GRU", "nobody"], "run nobody: sqlite:///"),
         (["sentiment/GRU", 'it\'s "quoted"'], "has no finished run with that id or name"),

@@ -78,7 +78,7 @@ def test_half_a_character_in_json_is_refused_with_its_line() -> None:
 
 
 def test_a_file_in_another_encoding_than_the_definition_says_is_refused() -> None:
-    with pytest.raises(UnrollError, match=r"f: not in the encoding utf-16 \(UTF-16 stream does not start with BOM\)"):
+    with pytest.raises(UnrollError, match=r"f: not in the encoding utf-16 \(.*start with BOM\)"):
         TextFile(Path("f"), "f.csv", b"a,b\n1,2\n", CsvOptions(encoding="utf-16")).read_columns(["a"])
 
 

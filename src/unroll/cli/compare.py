@@ -55,7 +55,7 @@ def compare(
     from unroll.evaluation.comparison import shared_rows
 
     if not 2 <= len(arguments) <= len(LETTERS):
-        raise UnrollError(f"compare: found {len(arguments)} runs, expected 2 to {len(LETTERS)}")
+        raise UnrollError(f"compare: expected 2 to {len(LETTERS)} runs, found {len(arguments)}")
     open_tracked(*dict.fromkeys(each.partition("/")[0] for each in arguments if _is_workspace_model(each)))
     sides = [find_side(argument) for argument in arguments]
     by_task = {side.task: f"{side.argument} is of {side.task}" for side in sides}
