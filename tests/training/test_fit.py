@@ -152,6 +152,12 @@ def test_a_loss_that_is_not_a_number_stops_with_where(train: Train, plain_recipe
         train(plain_recipe.model_copy(update={"epochs": 30, "lr": 1e20, "clip_norm": None}), cell="RNN")
 
 
+def test_gradients_that_vanish_become_zero_and_not_denormal_numbers(train: Train, plain_recipe: TrainConfig) -> None:
+    torch.set_flush_denormal(False)
+    train(plain_recipe)
+    assert float(torch.tensor(1e-30) * 1e-10) == 0.0
+
+
 def test_a_one_cycle_rate_rises_and_falls_to_nothing(train: Train, plain_recipe: TrainConfig) -> None:
     _, history = train(plain_recipe.model_copy(update={"epochs": 10, "schedule": "one_cycle", "warmup": 0.3}))
     rates = [record.lr for record in history.epochs]

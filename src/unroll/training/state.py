@@ -99,6 +99,9 @@ class TrainState:
             is_pretrained: whether embedding and recurrent layers learn at the rate `encoder_lr` times `lr`.
             reports_all: see Objective.
         """
+        # Gradients that vanish over a long text become zero at 1e-38: calculating on with denormal numbers takes a CPU
+        # many times as long.
+        torch.set_flush_denormal(True)
         self.config, self.model = config, model
         self.history, self.best_weights = History(metric), dict[str, Tensor]()
         self.accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
