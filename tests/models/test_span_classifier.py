@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -43,6 +44,31 @@ def test_span_pooling_equals_a_plain_loop_in_values_and_gradients(batch: int, le
     seed = torch.randn_like(expected)
     gradients = [torch.autograd.grad((result * seed).sum(), hidden)[0] for result in (found, expected)]
     torch.testing.assert_close(*gradients)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.sampled_from(list(itertools.permutations(POOLINGS, 3))))
+@settings(max_examples=30, deadline=None)
+def test_whole_texts_are_pooled_as_by_a_plain_loop(lengths: list[int], pooling: tuple[Pooling, ...]) -> None:
+    hidden = torch.randn(len(lengths), max(lengths), 3, dtype=torch.float64, requires_grad=True)
+    end = torch.tensor(lengths)
+    found = pool_spans(hidden, torch.arange(len(lengths)), torch.zeros_like(end), end, pooling)
+    expected = pool_by_loop(hidden, [(number, 0, length) for number, length in enumerate(lengths)], pooling)
+    torch.testing.assert_close(found, expected)
+    seed = torch.randn_like(expected)
+    gradients = [torch.autograd.grad((result * seed).sum(), hidden)[0] for result in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    with torch.no_grad():
+        again = pool_spans(hidden, torch.arange(len(lengths)), torch.zeros_like(end), end, pooling)
+    assert torch.equal(again, found)
+
+
+@pytest.mark.parametrize("spans", [1, 30])  # few, and as many as share sums and maxima
+def test_states_that_are_not_numbers_stay_so_when_pooled(spans: int) -> None:
+    hidden = torch.full((1, 4, 1), math.nan, requires_grad=True)
+    first = torch.zeros(spans, dtype=torch.int64)
+    pooled = pool_spans(hidden, first, first, first + 4, POOLINGS)
+    assert pooled.isnan().all()
+    assert torch.autograd.grad(pooled.sum(), hidden)[0].shape == hidden.shape
 
 
 def test_every_span_of_a_long_sequence_is_pooled_right() -> None:
@@ -96,11 +122,11 @@ def test_no_head_and_a_pooled_size_that_is_not_the_number_of_classes_is_refused(
 
 @pytest.mark.parametrize("times", [1, 2])  # few spans, and as many as are taken from a table
 def test_of_two_equal_maxima_the_earlier_gets_the_gradient(times: int) -> None:
-    hidden = torch.tensor([[[0.0], [2.0], [1.0], [2.0], [2.0]]], requires_grad=True)  # (1, 5, 1)
+    hidden = torch.tensor([[[0.0], [2.0], [1.0], [2.0], [2.0]] + [[0.0]] * 10], requires_grad=True)  # (1, 15, 1)
     sequence, start, end = (torch.tensor(each * times) for each in ([0, 0], [0, 2], [5, 5]))
     pooled = pool_spans(hidden, sequence, start, end, ("max",))
     (gradient,) = torch.autograd.grad(pooled.sum(), hidden)
-    assert gradient.flatten().tolist() == [0, times, 0, times, 0]
+    assert gradient.flatten().tolist() == [0, times, 0, times, 0] + [0] * 10
 
 
 @pytest.mark.parametrize("spans", [3, 30])  # few, and as many as share sums and maxima

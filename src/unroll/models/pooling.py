@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,38 +26,70 @@ def pool_spans(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, poo
     Returns:
         One block of H for each pooling, side by side, (R, P * H).
     """
-    size, length, _ = hidden.shape
     # few, such as whole texts: each one's own states cost less than sums and maxima for all spans
-    if len(start) > size * math.log2(length + 1) / 2:
-        pooled: Tensor = _PoolMany.apply(hidden, sequence, start, end, tuple(pooling))  # type: ignore[no-untyped-call]
-        return pooled
-    places = torch.arange(length, device=hidden.device)
-    is_inside = (places >= start[:, None]) & (places < end[:, None])  # (R, T)
-    take: dict[str, Callable[[], Tensor]] = {
-        "first": lambda: _gather(hidden, sequence, start),
-        "last": lambda: _gather(hidden, sequence, end - 1),
-        "mean": lambda: _mean_of_few(hidden, sequence, is_inside),
-        "max": lambda: _max_of_few(hidden, sequence, is_inside),
-    }
-    return torch.cat([take[kind]() for kind in pooling], dim=1)
+    is_few = len(start) <= 0.75 * len(hidden) * math.log2(hidden.shape[1] + 1)
+    pool: Any = _PoolFew if is_few else _PoolMany
+    pooled: Tensor = pool.apply(hidden, sequence, start, end, tuple(pooling))
+    return pooled
 
 
-def _gather(states: Tensor, sequence: Tensor, token: Tensor) -> Tensor:
-    """Return states[sequence, token], (R, H), for states (B, T, H); its gradient is a plain sum over rows."""
-    return states.flatten(0, 1).index_select(0, sequence * states.shape[1] + token)
+class _PoolFew(torch.autograd.Function):
+    """Pools few spans, each from its own states; the gradients are written into one sum for all poolings."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, pooling: tuple[Pooling, ...]
+    ) -> Tensor:
+        length, flat = hidden.shape[1], hidden.flatten(0, 1)
+        places = torch.arange(length, device=hidden.device)
+        is_inside = (places >= start[:, None]) & (places < end[:, None])  # (R, T)
+        shares = is_inside.to(_at_least_fp32(hidden)) / (end - start)[:, None]  # of the mean, (R, T)
+        # where each sequence is one span nothing has to be copied; a CUDA device would have to be waited for
+        ctx.is_whole = hidden.device.type == "cpu" and torch.equal(sequence, torch.arange(len(hidden)))
+        states = hidden if ctx.is_whole else hidden.index_select(0, sequence)  # (R, T, H)
+        first = sequence * length + start  # rows of the flat states
+        last, top = first + (end - start) - 1, first
+        blocks = []
+        for kind in pooling:
+            if kind in ("first", "last"):
+                blocks.append(flat.index_select(0, first if kind == "first" else last))
+            elif kind == "mean":
+                with torch.autocast(hidden.device.type, enabled=False):  # in bf16 the sums would be rounded
+                    blocks.append((shares[:, None] @ states.to(shares.dtype))[:, 0].to(hidden.dtype))
+            else:
+                outside = hidden.new_zeros(is_inside.shape).masked_fill_(~is_inside, -math.inf)
+                inside = states + outside[:, :, None]  # (R, T, H)
+                blocks.append(inside.amax(1))
+                if ctx.needs_input_grad[0]:
+                    top = sequence[:, None] * length + _first_equal(inside, blocks[-1])  # (R, H)
+        ctx.pooling, ctx.size = pooling, hidden.shape
+        ctx.save_for_backward(shares, sequence, first, last, top)
+        return torch.cat(blocks, dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        shares, sequence, first, last, top = ctx.saved_tensors
+        blocks = dict(zip(ctx.pooling, torch.split(gradient, ctx.size[2], 1), strict=True))
+        gradients = gradient.new_zeros(ctx.size)
+        if "mean" in blocks:
+            of_mean = (shares[:, :, None] * blocks["mean"][:, None]).to(gradient.dtype)  # (R, T, H)
+            gradients = of_mean if ctx.is_whole else gradients.index_add_(0, sequence, of_mean)
+        rows = gradients.flatten(0, 1)
+        for kind, place in (("first", first), ("last", last)):
+            if kind in blocks:
+                rows.index_add_(0, place, blocks[kind])
+        if "max" in blocks:
+            rows.scatter_add_(0, top, blocks["max"])
+        return gradients, None, None, None, None
 
 
-def _mean_of_few(hidden: Tensor, sequence: Tensor, is_inside: Tensor) -> Tensor:
-    inside = is_inside.to(torch.promote_types(hidden.dtype, torch.float32))  # (R, T)
-    states = hidden.index_select(0, sequence).to(inside.dtype)  # (R, T, H)
-    with torch.autocast(hidden.device.type, enabled=False):  # in bf16 the sums would be rounded
-        return ((inside[:, None] @ states)[:, 0] / inside.sum(1, keepdim=True)).to(hidden.dtype)
-
-
-def _max_of_few(hidden: Tensor, sequence: Tensor, is_inside: Tensor) -> Tensor:
-    """Take the maximum by its place, the first of several, which then gets all of the gradient (argmax is slower)."""
-    states = hidden.detach().index_select(0, sequence).masked_fill_(~is_inside[:, :, None], -math.inf)  # (R, T, H)
-    return hidden.flatten(0, 1).gather(0, sequence[:, None] * hidden.shape[1] + states.max(1).indices)
+def _first_equal(states: Tensor, top: Tensor) -> Tensor:
+    """Return the first token at which states (R, T, H) equal `top` (R, H), (R, H); `max` takes twice as long for it."""
+    length = states.shape[1]
+    left = torch.arange(length, 0, -1, device=states.device, dtype=torch.float32)  # tokens from each one on, (T,)
+    is_top = torch.eq(states, top[:, None], out=torch.empty(states.shape, device=states.device))
+    return length - is_top.mul_(left[:, None]).amax(1).long().clamp_(min=1)
 
 
 class _PoolMany(torch.autograd.Function):
