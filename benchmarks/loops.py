@@ -18,7 +18,7 @@ from unroll.core.settings import TaskConfig
 from unroll.models.span_classifier import CELLS, SpanClassifier
 from unroll.text.batches import plan_batches
 from unroll.training.fit import EagerStep
-from unroll.training.optimization import make_optimizer
+from unroll.training.optimization import denormals_as_zero, make_optimizer
 from unroll.training.state import TrainState
 
 PHRASES = 64  # in a batch of the loops that read phrase by phrase
@@ -107,9 +107,10 @@ def ours_padded(cell: str, config: TaskConfig, data: TrainingData, batch_tokens:
         for chosen in plan_batches(sizes, config.train.batch_size, batch_tokens, generator):
             batch = [torch.from_numpy(texts[each].astype(np.int64)) for each in chosen]
             lengths = torch.from_numpy(sizes[chosen])
-            logits = model(pad_sequence(batch, batch_first=True), lengths, packed=False)
             model.zero_grad()
-            torch.autograd.backward(functional.cross_entropy(logits, torch.from_numpy(labels[chosen])))
+            with denormals_as_zero():  # as ours
+                logits = model(pad_sequence(batch, batch_first=True), lengths, packed=False)
+                torch.autograd.backward(functional.cross_entropy(logits, torch.from_numpy(labels[chosen])))
             yield {"tokens": float(lengths.sum())}
 
 

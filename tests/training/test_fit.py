@@ -152,10 +152,20 @@ def test_a_loss_that_is_not_a_number_stops_with_where(train: Train, plain_recipe
         train(plain_recipe.model_copy(update={"epochs": 30, "lr": 1e20, "clip_norm": None}), cell="RNN")
 
 
-def test_gradients_that_vanish_become_zero_and_not_denormal_numbers(train: Train, plain_recipe: TrainConfig) -> None:
-    torch.set_flush_denormal(False)
-    train(plain_recipe)
-    assert float(torch.tensor(1e-30) * 1e-10) == 0.0
+def test_numbers_as_small_as_vanishing_gradients_are_zero_in_training_alone(
+    small_corpus: Small, small_model: ModelConfig, plain_recipe: TrainConfig
+) -> None:
+    corpus, vocabulary = small_corpus
+    model, products = SpanClassifier("LSTM", small_model, len(vocabulary), 5), {True: set[float](), False: set[float]()}
+
+    def note(module: torch.nn.Module, *_: object) -> None:
+        products[module.training].add(float(torch.tensor(1e-30) * 1e-10))
+
+    assert model.embedding is not None
+    model.embedding.register_forward_hook(note)
+    fit(model, corpus, TRAIN, VALID, plain_recipe, TASK, seed=1, quiet=True)
+    assert products[True] == {0.0}
+    assert min(products[False]) > 0
 
 
 def test_a_one_cycle_rate_rises_and_falls_to_nothing(train: Train, plain_recipe: TrainConfig) -> None:

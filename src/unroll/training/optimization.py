@@ -1,5 +1,7 @@
 """Optimizer, learning rate schedule, weight averaging, precision and word dropout."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +17,19 @@ def choose_precision(wanted: str) -> str:
     if wanted == "auto":
         return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
     return "no" if wanted == "fp32" else wanted
+
+
+@contextmanager
+def denormals_as_zero() -> Iterator[None]:
+    """Let a CPU take numbers below 1e-38 as zero, in a block.
+
+    Gradients that vanish over a long text get as small, and a step with such numbers takes several times as long.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 ENCODER = ("model.embedding.", "model.recurrent.")  # names of the weights that a pretrained model brings

@@ -25,7 +25,14 @@ from unroll.text.batches import Batch
 from unroll.training.distributed import join_processes
 from unroll.training.just_in_time import JustInTimeAdam, pays
 from unroll.training.losses import BatchTotals, Objective
-from unroll.training.optimization import choose_precision, drop_words, make_optimizer, make_schedule, word_drop_rates
+from unroll.training.optimization import (
+    choose_precision,
+    denormals_as_zero,
+    drop_words,
+    make_optimizer,
+    make_schedule,
+    word_drop_rates,
+)
 
 
 @dataclass(frozen=True)
@@ -99,9 +106,6 @@ class TrainState:
             is_pretrained: whether embedding and recurrent layers learn at the rate `encoder_lr` times `lr`.
             reports_all: see Objective.
         """
-        # Gradients that vanish over a long text become zero at 1e-38: calculating on with denormal numbers takes a CPU
-        # many times as long.
-        torch.set_flush_denormal(True)
         self.config, self.model = config, model
         self.history, self.best_weights = History(metric), dict[str, Tensor]()
         self.accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
@@ -129,6 +133,7 @@ class TrainState:
         self._averages: list[Tensor] = list(averages.values())
         self._averaged: list[Tensor] = [weights[name] for name in averages]
 
+    @denormals_as_zero()
     def update(self, batch: Batch, totals: BatchTotals) -> Tensor:
         """Update the weights by one batch; return the loss to report, in nats, on the device, without waiting for it.
 
