@@ -25,6 +25,7 @@ SINGLE_IMPORTERS = {
     "mlflow": "unroll.tracking",
     "matplotlib": "unroll.report",
     "jinja2": "unroll.report",
+    "numba": "unroll.core.compiled",
     "ray": "unroll.tuning",
     "optuna": "unroll.tuning",
 }

@@ -1,5 +1,6 @@
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from unroll.core.errors import UnrollError
 from unroll.core.settings import ModelConfig, Pooling
-from unroll.models.pooling import pool_spans
-from unroll.models.span_classifier import CELLS, Dropout, SpanClassifier
+from unroll.models.dropout import Dropout, drop
+from unroll.models.pooling import pool_by_tensors, pool_spans
+from unroll.models.span_classifier import CELLS, SpanClassifier
 from unroll.text.batches import iterate_batches
 from unroll.text.corpus import Corpus
 from unroll.text.vocabulary import Vocabulary
@@ -36,58 +38,57 @@ def test_span_pooling_equals_a_plain_loop_in_values_and_gradients(batch: int, le
     chosen = data.draw(st.lists(st.sampled_from(spans), min_size=1, max_size=30))
     count = data.draw(st.integers(1, 4))
     pooling = data.draw(st.sampled_from(list(itertools.permutations(POOLINGS, count))))
-    hidden = torch.randn(batch, length, 3, dtype=torch.float64, requires_grad=True)
-    sequence, start, end = torch.tensor(chosen).T.unbind()
-    found = pool_spans(hidden, sequence, start, end, pooling)
-    expected = pool_by_loop(hidden, chosen, pooling)
-    torch.testing.assert_close(found, expected)
-    seed = torch.randn_like(expected)
-    gradients = [torch.autograd.grad((result * seed).sum(), hidden)[0] for result in (found, expected)]
-    torch.testing.assert_close(*gradients)
+    check_pooling(torch.randn(batch, length, 3, dtype=torch.float64, requires_grad=True), chosen, pooling)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.sampled_from(list(itertools.permutations(POOLINGS, 3))))
 @settings(max_examples=30, deadline=None)
 def test_whole_texts_are_pooled_as_by_a_plain_loop(lengths: list[int], pooling: tuple[Pooling, ...]) -> None:
     hidden = torch.randn(len(lengths), max(lengths), 3, dtype=torch.float64, requires_grad=True)
-    end = torch.tensor(lengths)
-    found = pool_spans(hidden, torch.arange(len(lengths)), torch.zeros_like(end), end, pooling)
-    expected = pool_by_loop(hidden, [(number, 0, length) for number, length in enumerate(lengths)], pooling)
-    torch.testing.assert_close(found, expected)
-    seed = torch.randn_like(expected)
-    gradients = [torch.autograd.grad((result * seed).sum(), hidden)[0] for result in (found, expected)]
-    torch.testing.assert_close(*gradients)
-    with torch.no_grad():
-        again = pool_spans(hidden, torch.arange(len(lengths)), torch.zeros_like(end), end, pooling)
-    assert torch.equal(again, found)
+    check_pooling(hidden, [(number, 0, length) for number, length in enumerate(lengths)], pooling)
 
 
-@pytest.mark.parametrize("spans", [1, 30])  # few, and as many as share sums and maxima
-def test_states_that_are_not_numbers_stay_so_when_pooled(spans: int) -> None:
-    hidden = torch.full((1, 4, 1), math.nan, requires_grad=True)
+def check_pooling(hidden: Tensor, spans: list[tuple[int, int, int]], pooling: tuple[Pooling, ...]) -> None:
+    expected = pool_by_loop(hidden, spans, pooling)
+    weights = torch.randn_like(expected)
+    gradient = torch.autograd.grad((expected * weights).sum(), hidden)[0]
+    sequence, start, end = torch.tensor(spans).T.unbind()
+    for pool in (pool_spans, pool_by_tensors):
+        found = pool(hidden, sequence, start, end, pooling)
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(torch.autograd.grad((found * weights).sum(), hidden)[0], gradient)
+
+
+@pytest.mark.parametrize("pool", [pool_spans, pool_by_tensors])
+@pytest.mark.parametrize("spans", [1, 2, 30])  # few, and as many as share maxima
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_states_that_are_not_numbers_stay_so_when_pooled(spans: int, place: int, pool: Any) -> None:
+    hidden = torch.zeros(1, 4, 1)
+    hidden[0, place] = math.nan
     first = torch.zeros(spans, dtype=torch.int64)
-    pooled = pool_spans(hidden, first, first, first + 4, POOLINGS)
-    assert pooled.isnan().all()
+    pooled = pool(hidden.requires_grad_(), first, first, first + 4, POOLINGS)
+    assert pooled[:, 2:].isnan().all()
     assert torch.autograd.grad(pooled.sum(), hidden)[0].shape == hidden.shape
 
 
-def test_every_span_of_a_long_sequence_is_pooled_right() -> None:
+@pytest.mark.parametrize("pool", [pool_spans, pool_by_tensors])
+def test_every_span_of_a_long_sequence_is_pooled_right(pool: Any) -> None:
     hidden = torch.randn(1, 70, 2)
     spans = [(0, start, end) for start in range(70) for end in range(start + 1, 71)]
-    sequence, start, end = torch.tensor(spans).T.unbind()
-    found = pool_spans(hidden, sequence, start, end, POOLINGS)
+    found = pool(hidden, *torch.tensor(spans).T.unbind(), POOLINGS)
     torch.testing.assert_close(found, pool_by_loop(hidden, spans, POOLINGS), rtol=0, atol=1e-5)
 
 
-def test_a_mean_over_bf16_states_is_summed_in_fp32() -> None:
-    hidden = torch.ones(1, 1000, 1, dtype=torch.bfloat16)
-    pooled = pool_spans(hidden, torch.tensor([0]), torch.tensor([998]), torch.tensor([1000]), ("mean",))
+@pytest.mark.parametrize("spans", [1, 2])
+def test_a_mean_over_bf16_states_is_summed_in_fp32(spans: int) -> None:
+    hidden, sequence = torch.ones(1, 1000, 1, dtype=torch.bfloat16), torch.zeros(spans, dtype=torch.int64)
+    pooled = pool_spans(hidden, sequence, sequence + 998, sequence + 1000, ("mean",))
     assert pooled.dtype == torch.bfloat16
-    assert pooled.item() == 1
+    assert pooled.tolist() == [[1]] * spans
     ones = torch.full((1, 171, 1), 1.001)
     with torch.autocast("cpu", torch.bfloat16):  # which has no 1.001
-        pooled = pool_spans(ones, torch.tensor([0]), torch.tensor([0]), torch.tensor([171]), ("mean",))
-    assert pooled.item() == pytest.approx(1.001, abs=1e-5)
+        pooled = pool_spans(ones, sequence, sequence, sequence + 171, ("mean",))
+    assert pooled.flatten().tolist() == pytest.approx([1.001] * spans, abs=1e-5)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -120,25 +121,38 @@ def test_no_head_and_a_pooled_size_that_is_not_the_number_of_classes_is_refused(
         SpanClassifier("RNN", small_model.model_copy(update={"head": "none"}), 7, 5)
 
 
-@pytest.mark.parametrize("times", [1, 2])  # few spans, and as many as are taken from a table
-def test_of_two_equal_maxima_the_earlier_gets_the_gradient(times: int) -> None:
+def test_of_two_equal_maxima_the_earlier_gets_the_gradient() -> None:
     hidden = torch.tensor([[[0.0], [2.0], [1.0], [2.0], [2.0]] + [[0.0]] * 10], requires_grad=True)  # (1, 15, 1)
-    sequence, start, end = (torch.tensor(each * times) for each in ([0, 0], [0, 2], [5, 5]))
+    sequence, start, end = torch.tensor([[0, 0, 5], [0, 2, 5]]).T.unbind()
     pooled = pool_spans(hidden, sequence, start, end, ("max",))
     (gradient,) = torch.autograd.grad(pooled.sum(), hidden)
-    assert gradient.flatten().tolist() == [0, times, 0, times, 0] + [0] * 10
+    assert gradient.flatten().tolist() == [0, 1, 0, 1, 0] + [0] * 10
 
 
-@pytest.mark.parametrize("spans", [3, 30])  # few, and as many as share sums and maxima
-def test_padding_gets_a_gradient_of_exactly_zero(spans: int) -> None:
+@pytest.mark.parametrize("pool", [pool_spans, pool_by_tensors])
+@pytest.mark.parametrize("spans", [3, 30])  # few, and as many as share maxima
+def test_padding_gets_a_gradient_of_exactly_zero(spans: int, pool: Any) -> None:
     hidden = torch.randn(3, 9, 5, generator=torch.Generator().manual_seed(1)).requires_grad_()
     sequence = torch.arange(spans) % 3
     start, end = torch.arange(spans) // 3 % 4, torch.full((spans,), 5)
-    pooled = pool_spans(hidden, sequence, start, end, POOLINGS)
+    pooled = pool(hidden, sequence, start, end, POOLINGS)
     weights = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(2))
     (gradient,) = torch.autograd.grad((pooled * weights).sum(), hidden)
     assert gradient[:, :5].abs().min() > 0
     assert torch.equal(gradient[:, 5:], torch.zeros(3, 4, 5))
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.9])
+def test_dropout_of_pooled_states_is_that_of_any_values(rate: float) -> None:
+    hidden = torch.randn(4, 9, 33, requires_grad=True)
+    sequence, start, end = torch.tensor([[0, 0, 9], [1, 3, 5], [3, 8, 9], [3, 0, 2]]).T.unbind()
+    found = []
+    for rates in ((rate, 0.0), (0.0, rate)):
+        torch.manual_seed(1)
+        pooled = drop(pool_spans(hidden, sequence, start, end, POOLINGS, rates[0]), rates[1])
+        found.append((pooled, *torch.autograd.grad((pooled**2).sum(), hidden)))
+    torch.testing.assert_close(*found)
+    assert (found[0][0] == 0).double().mean().item() == pytest.approx(rate, abs=0.08)
 
 
 @pytest.mark.parametrize("rate", [0.25, 0.5, 0.9])

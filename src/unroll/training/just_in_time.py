@@ -13,18 +13,19 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from unroll.core.compiled import compiled
 from unroll.core.settings import TrainConfig
 
 # Of an embedding for which this pays: with fewer a batch reads too large a part of them. Above the size of a vocabulary
 # whose language model has an exact softmax, which gives every row a gradient.
 FEWEST_ROWS = 8192
 MOST_STEPS = 2048  # before all rows are brought up to date, since a step goes over numbers for each one before it
-ROWS_AT_ONCE = 16_384  # brought up to date, so that copies of them take little memory
-# Of the seven numbers that say what missed steps make of a row; see JustInTimeAdam.begin.
-NONE_MISSED = np.array([[1.0], [0.0], [0.0], [1.0], [0.0], [0.0], [0.0]])
+
+Array = npt.NDArray[Any]
 
 
 def pays(embedding: nn.Embedding, config: TrainConfig) -> bool:
@@ -59,18 +60,15 @@ class JustInTimeAdam:
 
     def begin(self) -> None:
         """Count steps from here on, all rows being up to date."""
-        self.last = torch.zeros(len(self.weight), dtype=torch.int64)  # the last step that each row has had, (V,)
-        # Column i, of (7, steps + 1): what all steps after the i-th do to a row that had its last one then.
+        self.steps = 0
+        self.last = np.zeros(len(self.weight), np.int64)  # the last step that each row has had, (V,)
+        # Row i, of (steps + 1, 7): what all steps after the i-th do to a row of weights that had its last one then.
         #   weight  <- decay * weight - move * m / (sqrt(v) + epsilon * move_epsilon / move)
         #   average <- keep * average + add * weight - lag * m / (sqrt(v) + epsilon * lag_epsilon / lag)
-        # The rows are decay, move, move_epsilon, keep, add, lag and lag_epsilon. Epsilon's factor, which differs from
-        # step to step, is the mean weighted by the steps' sizes.
-        self.missed = NONE_MISSED.copy()
-
-    @property
-    def steps(self) -> int:
-        """Return how many steps there have been since `begin`."""
-        return int(self.missed.shape[1]) - 1
+        # The numbers are decay, move, move_epsilon, keep, add, lag and lag_epsilon. Epsilon's factor, which differs
+        # from step to step, is the mean weighted by the steps' sizes.
+        self.missed = np.zeros((MOST_STEPS + 1, 7))
+        self.missed[:, [0, 3]] = 1  # of weight and average, where no step was missed
 
     @property
     def group(self) -> dict[str, Any]:
@@ -89,33 +87,18 @@ class JustInTimeAdam:
             self.embedding.sparse = False
             hook.remove()
 
-    @torch.no_grad()
     def catch_up(self, words: Tensor) -> None:
         """Give the rows of words, of any shape, the steps that they have missed."""
-        rows = torch.unique(words)
-        last = self.last[rows]
-        rows, last = rows[last < self.steps], last[last < self.steps]
-        if not len(rows):
-            return
-        state, group = self.optimizer.state[self.weight], self.group
-        decay, move, move_epsilon, keep, add, lag, lag_epsilon = missed = self.missed[:, last.numpy()]  # (R,) each
-        means = [part / np.maximum(whole, 1e-30) for part, whole in ((move_epsilon, move), (lag_epsilon, lag))]
-        factors = torch.from_numpy(np.stack([*missed, *means])).float()[..., None]  # (9, R, 1)
-        decay, move, _, keep, add, lag, _, move_epsilon, lag_epsilon = factors
-        weight = self.weight.index_select(0, rows)  # (R, E), as all that follow
-        first, second = (state[name].index_select(0, rows) for name in ("exp_avg", "exp_avg_sq"))
-        root = second.sqrt()
-        if self.average is not None:
-            average = self.average.index_select(0, rows).mul_(keep).addcmul_(weight, add)
-            average.sub_((first * lag).div_(root + group["eps"] * lag_epsilon))
-            self.average.index_copy_(0, rows, average)
-        weight.mul_(decay).sub_((first * move).div_(root.add_(group["eps"] * move_epsilon)))
-        gap = (self.steps - last).double()[:, None]  # (R, 1)
-        beta1, beta2 = group["betas"]
-        parts = (self.weight, weight), (state["exp_avg"], first.mul_((beta1**gap).float()))
-        for whole, part in (*parts, (state["exp_avg_sq"], second.mul_((beta2**gap).float()))):
-            whole.index_copy_(0, rows, part)
-        self.last[rows] = self.steps
+        group = self.group
+        _catch_up(
+            words.flatten().numpy(), self.steps, self.last, self.missed, *group["betas"], group["eps"], *self._rows()
+        )
+
+    def _rows(self) -> list[Array]:
+        """Return weights, moments and average, (V, E) each; the last has no rows where none is kept."""
+        state, average = self.optimizer.state[self.weight], self.average
+        parts = (self.weight, state["exp_avg"], state["exp_avg_sq"], self.weight[:0] if average is None else average)
+        return [part.detach().numpy() for part in parts]
 
     def collect(self) -> Tensor:
         """Return a tensor, (R, E), whose `grad` is the gradient of the rows read, to be clipped with the others'."""
@@ -125,51 +108,87 @@ class JustInTimeAdam:
         self.gradient.grad = gradient.values()
         return self.gradient
 
-    @torch.no_grad()
     def step(self, share: float) -> None:
         """Take a step with the collected gradient; the newest weights get a share of the average.
 
         The rows of the gradient have been read, so they are up to date.
         """
         state, group = self.optimizer.state[self.weight], self.group
-        (beta1, beta2), rate, epsilon = group["betas"], float(group["lr"]), group["eps"]
+        (beta1, beta2), epsilon = group["betas"], group["eps"]
         state["step"] += 1
         taken = int(state["step"])
-        size, root, decay = rate / (1 - beta1**taken), (1 - beta2**taken) ** 0.5, 1 - rate * group["weight_decay"]
-        self._miss(
-            decay, size * root * (beta1 / beta2**0.5) ** self._gaps(), root * beta2 ** (-self._gaps() / 2), share
-        )
-        rows, gradient = self.read, cast(Tensor, self.gradient.grad)
-        first = state["exp_avg"].index_select(0, rows).lerp_(gradient, 1 - beta1)
-        second = state["exp_avg_sq"].index_select(0, rows).mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        denominator = second.sqrt().div_(root).add_(epsilon)
-        weight = self.weight.index_select(0, rows).mul_(decay).addcdiv_(first, denominator, value=-size)
-        parts = [(state["exp_avg"], first), (state["exp_avg_sq"], second), (self.weight, weight)]
-        if self.average is not None:
-            parts.append((self.average, self.average.index_select(0, rows).lerp_(weight, share)))
-        for whole, part in parts:
-            whole.index_copy_(0, rows, part)
-        self.last[rows] = self.steps
+        size, root = float(group["lr"]) / (1 - beta1**taken), (1 - beta2**taken) ** 0.5
+        decay = 1 - float(group["lr"]) * group["weight_decay"]
+        _miss(self.missed[: self.steps + 1], beta1, beta2, decay, size, root, share)
+        self.steps += 1
+        gradient = cast(Tensor, self.gradient.grad).numpy()
+        _step(self.read.numpy(), gradient, beta1, beta2, epsilon, decay, size, root, share, *self._rows())
+        self.last[self.read.numpy()] = self.steps
         if self.steps == MOST_STEPS:
             self.flush()
 
-    def _gaps(self) -> np.ndarray:
-        """Return how many steps lie between each one since `begin` and the next to come, (steps + 1,)."""
-        return np.arange(self.steps + 1, 0, -1.0)
-
-    def _miss(self, decay: float, sizes: np.ndarray, epsilons: np.ndarray, share: float) -> None:
-        """Add a step to what the rows miss, by their last one: its size along m / sqrt(v) and epsilon's factor."""
-        decays, move, move_epsilon, keep, add, lag, lag_epsilon = self.missed
-        decays *= decay
-        move[:] = decay * move + sizes
-        move_epsilon[:] = decay * move_epsilon + sizes * epsilons
-        keep *= 1 - share
-        for average, new in ((add, decays), (lag, move), (lag_epsilon, move_epsilon)):
-            average[:] = (1 - share) * average + share * new
-        self.missed = np.append(self.missed, NONE_MISSED, axis=1)
-
     def flush(self) -> None:
         """Bring all rows up to date."""
-        for rows in torch.split(torch.arange(len(self.weight)), ROWS_AT_ONCE):
-            self.catch_up(rows)
+        self.catch_up(torch.arange(len(self.weight)))
         self.begin()
+
+
+@compiled
+def _catch_up(
+    words: Array, steps: int, last: Array, missed: Array, beta1: float, beta2: float, epsilon: float,
+    weights: Array, firsts: Array, seconds: Array, averages: Array,
+) -> None:  # fmt: skip
+    """Give the rows of words (N,), some of them more than once, the steps that they have missed."""
+    number = weights.dtype.type
+    for word in words:
+        gap = steps - last[word]
+        if gap == 0:
+            continue
+        decay, move, move_epsilon, keep, add, lag, lag_epsilon = missed[last[word]].astype(weights.dtype)
+        move_epsilon = number(epsilon) * move_epsilon / max(move, number(1e-30))
+        lag_epsilon = number(epsilon) * lag_epsilon / max(lag, number(1e-30))
+        less, less_square = number(beta1**gap), number(beta2**gap)
+        last[word] = steps
+        for unit in range(weights.shape[1]):
+            first, root, weight = firsts[word, unit], np.sqrt(seconds[word, unit]), weights[word, unit]
+            if len(averages):
+                averages[word, unit] = keep * averages[word, unit] + add * weight - lag * first / (root + lag_epsilon)
+            weights[word, unit] = decay * weight - move * first / (root + move_epsilon)
+            firsts[word, unit] = less * first
+            seconds[word, unit] *= less_square
+
+
+@compiled
+def _step(
+    words: Array, gradients: Array, beta1: float, beta2: float, epsilon: float, decay: float, size: float, root: float,
+    share: float, weights: Array, firsts: Array, seconds: Array, averages: Array,
+) -> None:  # fmt: skip
+    """Take one step of Adam for the rows of words (R,), whose gradients are (R, E)."""
+    number = weights.dtype.type
+    new, new_square, less_square = number(1 - beta1), number(1 - beta2), number(beta2)
+    rate, rest, floor, new_share = number(size * root), number(decay), number(epsilon * root), number(share)
+    for row, word in enumerate(words):
+        for unit in range(weights.shape[1]):
+            gradient = gradients[row, unit]
+            first = firsts[word, unit] + new * (gradient - firsts[word, unit])
+            second = less_square * seconds[word, unit] + new_square * gradient * gradient
+            weight = rest * weights[word, unit] - rate * first / (np.sqrt(second) + floor)
+            firsts[word, unit], seconds[word, unit], weights[word, unit] = first, second, weight
+            if len(averages):
+                averages[word, unit] += new_share * (weight - averages[word, unit])
+
+
+@compiled
+def _miss(missed: Array, beta1: float, beta2: float, decay: float, size: float, root: float, share: float) -> None:
+    """Add a step to what rows miss, by the last one that they had, (steps + 1, 7)."""
+    for last in range(len(missed)):
+        gap = len(missed) - last
+        of_first, of_root = beta1**gap, beta2 ** (gap / 2)  # what is left of a moment and of the root of the other
+        part = size * root * of_first / of_root  # by which the step moves the weight along m / sqrt(v)
+        row = missed[last]
+        row[0] *= decay
+        row[1] = decay * row[1] + part
+        row[2] = decay * row[2] + part * root / of_root
+        row[3] *= 1 - share
+        for number in range(3):
+            row[4 + number] += share * (row[number] - row[4 + number])
