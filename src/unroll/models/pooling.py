@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from unroll.core.settings import Pooling
 from unroll.models.dropout import drop
+from unroll.models.pooling_loops import pool_by_loops
 
 
 def pool_spans(
@@ -29,8 +30,6 @@ def pool_spans(
     """
     if hidden.device.type != "cpu" or len(start) == 1:  # Numba takes longer to load than one span to pool
         return pool_by_tensors(hidden, sequence, start, end, pooling, dropout)
-    from unroll.models.pooling_loops import pool_by_loops
-
     states = hidden.to(_at_least_fp32(hidden)).contiguous()
     return pool_by_loops(states, sequence, start, end, pooling, dropout).to(hidden.dtype)
 

@@ -62,12 +62,6 @@ def _arrays(*tensors: Tensor) -> list[Array]:
 
 
 @compiled
-def _factor(dropped: int, kind: int, count: int, values: Array) -> Any:
-    """Return by what a sum or a maximum of states is multiplied, as a number like the values."""
-    return values.dtype.type(256 / (256 - dropped) / (1 if kind == MAX else count))
-
-
-@compiled
 def _pool(dropped: int, spans: Array, kinds: Array, noise: Array, top: Array, states: Array, pooled: Array) -> None:
     """Fill `pooled`, (R, P, H), and `top`, (R, H), from states (B * T, H)."""
     size, zero = states.shape[1], states.dtype.type(0)
@@ -93,7 +87,7 @@ def _pool(dropped: int, spans: Array, kinds: Array, noise: Array, top: Array, st
                 for row in range(begin + 1, stop):
                     for unit in range(size):
                         block[unit] += states[row, unit]
-            factor = _factor(dropped, kind, stop - begin, states)
+            factor = states.dtype.type(256 / (256 - dropped) / (1 if kind == MAX else stop - begin))
             if dropped:
                 for unit in range(size):
                     block[unit] = block[unit] * factor if noise[span, place, unit] >= dropped else zero
@@ -113,7 +107,7 @@ def _spread(dropped: int, spans: Array, kinds: Array, noise: Array, top: Array, 
             kind = kinds[place]
             begin = end - 1 if kind == LAST else first
             stop = first + 1 if kind == FIRST else end
-            factor = _factor(dropped, kind, stop - begin, rows)
+            factor = rows.dtype.type(256 / (256 - dropped) / (1 if kind == MAX else stop - begin))
             for unit in range(size):
                 block[unit] = blocks[span, place, unit] * factor
             if dropped:

@@ -9,10 +9,14 @@ sequences from the first step on.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from unroll.core.compiled import compiled
+
+Array = npt.NDArray[Any]
 MOST_SEQUENCES = 32  # a GRU layer on larger batches is faster in PyTorch
 
 
@@ -100,28 +104,42 @@ class _Gru(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, w_ih, w_hh, parts, states = ctx.saved_tensors
-        size, (q, r, z, n) = w_hh.shape[2], parts.chunk(4, -1)
-        inner = torch.stack([r, q * r * (1 - r), (states[:, :-1] - n) * z * (1 - z), (1 - z) * (1 - n * n)], 3)
-        # derivatives, (D, T, B, 4, H), and then the gradients of q and of the arguments of r, z and n
-        blocks = inner.flatten(3)  # (D, T, B, 4 * H)
-        of_state, by_n, by_state = (
-            blocks[..., : 3 * size].unbind(1),
-            inner[..., :2, :].unbind(1),
-            inner[..., 2:, :].unbind(1),
-        )
-        above, z_steps, recurrent = gradient.unbind(1), z.unbind(1), w_hh.roll(size, 1)
-        d_h = above[-1].clone()
-        for t in range(len(z_steps) - 1, -1, -1):
-            by_state[t].mul_(d_h[:, :, None])
-            by_n[t].mul_(by_state[t][:, :, 1:])
+        size, recurrent = w_hh.shape[2], w_hh.roll(w_hh.shape[2], 1)
+        blocks = torch.empty_like(parts)  # gradients of q and of the arguments of r, z and n, (D, T, B, 4 * H)
+        above, of_state = gradient.contiguous(), blocks[..., : 3 * size].unbind(1)
+        d_h = above[:, -1].clone()
+        arrays = [each.numpy() for each in (parts, states, above, d_h, blocks)]
+        for t in range(len(of_state) - 1, -1, -1):
+            _step_back(t, *arrays)
             if t:
-                d_h.mul_(z_steps[t]).baddbmm_(of_state[t], recurrent).add_(above[t - 1])
+                d_h.baddbmm_(of_state[t], recurrent)
         flat = blocks.flatten(1, 2)  # (D, T * B, 4 * H)
         to_state, to_input = flat[..., : 3 * size], flat[..., size:]
         d_w_hh = (to_state.mT @ states[:, :-1].flatten(1, 2)).roll(-size, 1)
         d_x = (to_input @ w_ih).view_as(x) if ctx.needs_input_grad[0] else None
         d_w_ih = to_input.mT @ x.flatten(1, 2)
         return d_x, d_w_ih, d_w_hh, to_input.sum(1), to_state.sum(1).roll(-size, 1)
+
+
+@compiled
+def _step_back(t: int, parts: Array, states: Array, above: Array, d_h: Array, blocks: Array) -> None:
+    """Fill step t of `blocks`, (D, T, B, 4 * H), from the gradient of its state, d_h, (D, B, H).
+
+    Then d_h is that of the state before it, but for what comes through the recurrent product.
+    """
+    one, size = parts.dtype.type(1), d_h.shape[2]
+    for direction in range(d_h.shape[0]):
+        for row in range(d_h.shape[1]):
+            values, before, gradient = parts[direction, t, row], states[direction, t, row], d_h[direction, row]
+            block, earlier = blocks[direction, t, row], above[direction, t - 1, row]
+            for unit in range(size):
+                q, r, z, n = values[unit], values[size + unit], values[2 * size + unit], values[3 * size + unit]
+                d_n = (one - z) * (one - n * n) * gradient[unit]
+                block[unit] = r * d_n
+                block[size + unit] = q * r * (one - r) * d_n
+                block[2 * size + unit] = (before[unit] - n) * z * (one - z) * gradient[unit]
+                block[3 * size + unit] = d_n
+                gradient[unit] = gradient[unit] * z + earlier[unit]
 
 
 MODES: dict[str, Any] = {"RNN_TANH": _Rnn, "GRU": _Gru}
