@@ -23,7 +23,7 @@ from unroll.training.state import TrainState
 
 STEPS = 160  # of a turn
 BATCH, EMBEDDING, RECURRENT = "reading the batch", "embedding, its dropout and gradient", "recurrent layers"
-POOLING, HEAD, UPDATE = "span pooling", "head, its dropout and the loss", "clipping, optimizer, averages"
+POOLING, HEAD, UPDATE = "span pooling and its dropout", "head and loss", "clipping, optimizer, averages"
 PARTS_OF_A_STEP = (BATCH, EMBEDDING, RECURRENT, POOLING, HEAD, UPDATE)
 
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +13,7 @@ import yaml
 from tests.support.imports import SOURCE, all_modules, direct_imports, import_closure, imported_names
 from unroll.core.settings import CellName, Config, TaskConfig
 from unroll.models.span_classifier import CELLS
+from unroll.tracking.projection import REQUIREMENTS
 
 ROOT = SOURCE.parent
 LAYERS = (
@@ -80,6 +82,14 @@ def test_a_library_has_one_importer(library: str) -> None:
         importers -= {"unroll.training.parallel"}  # names Ray's joblib backend, in a function
     home = SINGLE_IMPORTERS[library]
     assert all(name == home or name.startswith(f"{home}.") for name in importers), importers
+
+
+def test_a_served_model_asks_for_what_it_imports() -> None:
+    files = (all_modules()[module] for module in import_closure("unroll.tracking.pyfunc"))
+    imported = {name.split(".")[0] for file in files for name in imported_names(file)}
+    distributions = packages_distributions()
+    libraries = imported - set(sys.stdlib_module_names) - {"unroll", "mlflow"}
+    assert {distributions[library][0] for library in libraries} == set(REQUIREMENTS)
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,9 @@ from unroll.tracking.runs import CHAMPION, FINISHED, OUTPUTS, PARENT, PREDICTION
 from unroll.tracking.store import store_errors, store_lock
 
 ENSEMBLE = "ensemble"
-REQUIREMENTS = ("torch", "torchtext", "nltk", "numpy", "pandas", "scikit-learn", "pydantic", "ruamel.yaml",
-                "safetensors", "accelerate", "tqdm")  # fmt: skip
+# what a served model imports, MLflow aside
+REQUIREMENTS = ("torch", "torchtext", "nltk", "numba", "numpy", "pandas", "psutil", "pyarrow", "pydantic",
+                "pydantic_core", "ruamel.yaml", "safetensors", "scikit-learn", "scipy")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from unroll.text.corpus import Ints
 from unroll.training.state import History
 
 CODE = ("data", "text", "models", "training", "evaluation/metrics.py")  # what a fold's result depends on
-LIBRARIES = ("torch", "numpy", "accelerate")
+LIBRARIES = ("torch", "numpy", "numba", "accelerate")
 Predictions = npt.NDArray[np.float32]
 
 
