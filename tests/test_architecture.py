@@ -27,7 +27,7 @@ SINGLE_IMPORTERS = {
     "mlflow": "unroll.tracking",
     "matplotlib": "unroll.report",
     "jinja2": "unroll.report",
-    "numba": "unroll.core.compiled",
+    "numba": "unroll.models.compiled",
     "ray": "unroll.tuning",
     "optuna": "unroll.tuning",
 }

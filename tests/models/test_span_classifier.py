@@ -60,7 +60,7 @@ def check_pooling(hidden: Tensor, spans: list[tuple[int, int, int]], pooling: tu
 
 
 @pytest.mark.parametrize("pool", [pool_spans, pool_by_tensors])
-@pytest.mark.parametrize("spans", [1, 2, 30])  # few, and as many as share maxima
+@pytest.mark.parametrize("spans", [1, 30])  # few, and as many as share maxima
 @pytest.mark.parametrize("place", [0, 1, 3])
 def test_states_that_are_not_numbers_stay_so_when_pooled(spans: int, place: int, pool: Any) -> None:
     hidden = torch.zeros(1, 4, 1)
@@ -71,24 +71,39 @@ def test_states_that_are_not_numbers_stay_so_when_pooled(spans: int, place: int,
     assert torch.autograd.grad(pooled.sum(), hidden)[0].shape == hidden.shape
 
 
-@pytest.mark.parametrize("pool", [pool_spans, pool_by_tensors])
-def test_every_span_of_a_long_sequence_is_pooled_right(pool: Any) -> None:
-    hidden = torch.randn(1, 70, 2)
-    spans = [(0, start, end) for start in range(70) for end in range(start + 1, 71)]
-    found = pool(hidden, *torch.tensor(spans).T.unbind(), POOLINGS)
+@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("batch", [1, 30])  # below FEWEST_TOKENS and above
+def test_every_span_of_a_long_sequence_is_pooled_right(batch: int, learns: bool) -> None:
+    hidden = torch.randn(batch, 70, 2, requires_grad=learns)
+    spans = [(batch - 1, start, end) for start in range(70) for end in range(start + 1, 71)]
+    sequence, start, end = torch.tensor(spans).T.unbind()
+    found = pool_spans(hidden, sequence, start, end, POOLINGS)
     torch.testing.assert_close(found, pool_by_loop(hidden, spans, POOLINGS), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("spans", [1, 2])
-def test_a_mean_over_bf16_states_is_summed_in_fp32(spans: int) -> None:
-    hidden, sequence = torch.ones(1, 1000, 1, dtype=torch.bfloat16), torch.zeros(spans, dtype=torch.int64)
-    pooled = pool_spans(hidden, sequence, sequence + 998, sequence + 1000, ("mean",))
+@pytest.mark.parametrize("learns", [False, True])
+def test_a_mean_over_bf16_states_is_summed_in_fp32(learns: bool) -> None:
+    hidden, zero = torch.ones(1, 1000, 1, dtype=torch.bfloat16, requires_grad=learns), torch.tensor([0])
+    pooled = pool_spans(hidden, zero, zero + 998, zero + 1000, ("mean",))
     assert pooled.dtype == torch.bfloat16
-    assert pooled.tolist() == [[1]] * spans
-    ones = torch.full((1, 171, 1), 1.001)
+    assert pooled.item() == 1
+    if learns:
+        (gradient,) = torch.autograd.grad(pooled.sum(), hidden)
+        assert gradient.dtype == torch.bfloat16
+        assert gradient.flatten().tolist() == [0] * 998 + [0.5, 0.5]
+    ones = torch.full((1, 171, 1), 1.001, requires_grad=learns)
     with torch.autocast("cpu", torch.bfloat16):  # which has no 1.001
-        pooled = pool_spans(ones, sequence, sequence, sequence + 171, ("mean",))
-    assert pooled.flatten().tolist() == pytest.approx([1.001] * spans, abs=1e-5)
+        pooled = pool_spans(ones, zero, zero, zero + 171, ("mean",))
+    assert pooled.item() == pytest.approx(1.001, abs=1e-5)
+
+
+@pytest.mark.parametrize("pool", [pool_spans, pool_by_tensors])
+def test_without_spans_there_is_nothing_to_pool(pool: Any) -> None:
+    hidden, none = torch.randn(2, 3, 4).transpose(0, 1).requires_grad_(), torch.zeros(0, dtype=torch.int64)
+    pooled = pool(hidden, none, none, none, POOLINGS)
+    assert pooled.shape == (0, 16)
+    (gradient,) = torch.autograd.grad(pooled.sum(), hidden)
+    assert torch.equal(gradient, torch.zeros(3, 2, 4))
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -34,7 +34,7 @@ def drop(values: Tensor, rate: float) -> Tensor:
 
 
 def dropped_bytes(rate: float) -> int:
-    """Return below which number a random byte means zero; values are scaled for this rounded rate."""
+    """Return how many of the 256 values of a byte mean zero; values are scaled for this rounded rate."""
     return round(rate * 256)
 
 

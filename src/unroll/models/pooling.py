@@ -11,6 +11,8 @@ from unroll.core.settings import Pooling
 from unroll.models.dropout import drop
 from unroll.models.pooling_loops import pool_by_loops
 
+FEWEST_TOKENS = 2048  # of a batch that is predicted by compiled loops: Numba takes 0.4 s to load
+
 
 def pool_spans(
     hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, pooling: Sequence[Pooling], dropout: float = 0.0
@@ -28,7 +30,8 @@ def pool_spans(
     Returns:
         One block of H for each pooling, side by side, (R, P * H).
     """
-    if hidden.device.type != "cpu" or len(start) == 1:  # Numba takes longer to load than one span to pool
+    is_short = hidden[..., 0].numel() < FEWEST_TOKENS and not hidden.requires_grad
+    if hidden.device.type != "cpu" or is_short:
         return pool_by_tensors(hidden, sequence, start, end, pooling, dropout)
     states = hidden.to(_at_least_fp32(hidden)).contiguous()
     return pool_by_loops(states, sequence, start, end, pooling, dropout).to(hidden.dtype)
@@ -37,47 +40,54 @@ def pool_spans(
 def pool_by_tensors(
     hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor, pooling: Sequence[Pooling], dropout: float = 0.0
 ) -> Tensor:
-    """Do the same in tensor operations, none of which waits for a CUDA device."""
+    """Do the same in tensor operations, none of which waits for a CUDA device; equal maxima share their gradient."""
+    length, flat = hidden.shape[1], hidden.flatten(0, 1)
+    first, count = sequence * length + start, end - start  # rows of the flat states
     # few, such as whole texts: each one's own states cost less than a table for all spans
-    is_few = len(start) <= 0.75 * len(hidden) * math.log2(hidden.shape[1] + 1)
-    functions = {"first": _first, "last": _last, "mean": _mean, "max": _max_of_few if is_few else _max_of_many}
-    return drop(torch.cat([functions[kind](hidden, sequence, start, end) for kind in pooling], dim=1), dropout)
+    is_few = len(start) <= 0.75 * len(hidden) * math.log2(length + 1)
+    blocks = []
+    for kind in pooling:
+        if kind == "mean":
+            blocks.append(_means(hidden, first + sequence, count))
+        elif kind == "max":
+            blocks.append(_max_of_few(hidden, sequence, start, end) if is_few else _max_of_many(hidden, first, count))
+        else:
+            blocks.append(flat.index_select(0, first if kind == "first" else first + count - 1))
+    return drop(torch.cat(blocks, dim=1), dropout)
 
 
-def _first(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    return hidden[sequence, start]
+def _means(hidden: Tensor, before: Tensor, count: Tensor) -> Tensor:
+    """Return the means, (R, H), from differences of two cumulative sums, which a long span costs no more.
 
-
-def _last(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    return hidden[sequence, end - 1]
-
-
-def _mean(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Return the means, (R, H), from differences of two cumulative sums, which a long span costs no more."""
-    sums = functional.pad(hidden.to(_at_least_fp32(hidden)), (0, 0, 1, 0)).cumsum(1)  # (B, T + 1, H)
-    return ((sums[sequence, end] - sums[sequence, start]) / (end - start)[:, None]).to(hidden.dtype)
+    A sequence has one sum more than states; `before` is the row of the sum before each span.
+    """
+    sums = functional.pad(hidden.to(_at_least_fp32(hidden)), (0, 0, 1, 0)).cumsum(1).flatten(0, 1)  # (B * (T + 1), H)
+    total = sums.index_select(0, before + count) - sums.index_select(0, before)
+    return (total / count[:, None]).to(hidden.dtype)
 
 
 def _max_of_few(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
     """Return the maxima, (R, H), from each span's own states."""
     places = torch.arange(hidden.shape[1], device=hidden.device)
     is_outside = (places < start[:, None]) | (places >= end[:, None])  # (R, T)
-    return hidden[sequence].masked_fill(is_outside[:, :, None], -math.inf).amax(1)
+    return hidden.index_select(0, sequence).masked_fill(is_outside[:, :, None], -math.inf).amax(1)
 
 
-def _max_of_many(hidden: Tensor, sequence: Tensor, start: Tensor, end: Tensor) -> Tensor:
+def _max_of_many(hidden: Tensor, first: Tensor, count: Tensor) -> Tensor:
     """Return the maxima, (R, H), from a doubling table, as any span is the union of two windows of 2^k tokens.
 
     Row k holds the maximum over the 2^k tokens from each position on (Bender and Farach-Colton, 2000, "The LCA problem
     revisited").
     """
-    length, rows = hidden.shape[1], [hidden]
+    batch, length, _ = hidden.shape
+    rows = [hidden]
     for power in range(1, length.bit_length()):
         below, step = rows[-1], 2 ** (power - 1)
         rows.append(torch.cat([torch.maximum(below[:, :-step], below[:, step:]), below[:, -step:]], 1))
-    table = torch.stack(rows)  # (K, B, T, H); where a window would pass the end, it is never read
-    level = torch.frexp((end - start).float()).exponent.long() - 1  # (R,), log2 of the length, rounded down
-    return torch.maximum(table[level, sequence, start], table[level, sequence, end - 2**level])
+    table = torch.stack(rows).flatten(0, 2)  # (K * B * T, H); where a window would pass the end, it is never read
+    level = torch.frexp(count.float()).exponent.long() - 1  # (R,), log2 of the length, rounded down
+    left = first + level * (batch * length)
+    return torch.maximum(table.index_select(0, left), table.index_select(0, left + count - 2**level))
 
 
 def _at_least_fp32(values: Tensor) -> torch.dtype:

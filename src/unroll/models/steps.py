@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unroll.core.compiled import compiled
+from unroll.models.compiled import compiled
 
 Array = npt.NDArray[Any]
 MOST_SEQUENCES = 32  # a GRU layer on larger batches is faster in PyTorch
@@ -131,7 +131,7 @@ def _step_back(t: int, parts: Array, states: Array, above: Array, d_h: Array, bl
     for direction in range(d_h.shape[0]):
         for row in range(d_h.shape[1]):
             values, before, gradient = parts[direction, t, row], states[direction, t, row], d_h[direction, row]
-            block, earlier = blocks[direction, t, row], above[direction, t - 1, row]
+            block, earlier = blocks[direction, t, row], above[direction, t - 1, row]  # nothing reads it after step 0
             for unit in range(size):
                 q, r, z, n = values[unit], values[size + unit], values[2 * size + unit], values[3 * size + unit]
                 d_n = (one - z) * (one - n * n) * gradient[unit]

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from unroll.core.compiled import compiled
 from unroll.core.settings import TrainConfig
+from unroll.models.compiled import compiled
 
 # Of an embedding for which this pays: with fewer a batch reads too large a part of them. Above the size of a vocabulary
 # whose language model has an exact softmax, which gives every row a gradient.
@@ -62,7 +62,8 @@ class JustInTimeAdam:
         """Count steps from here on, all rows being up to date."""
         self.steps = 0
         self.last = np.zeros(len(self.weight), np.int64)  # the last step that each row has had, (V,)
-        # Row i, of (steps + 1, 7): what all steps after the i-th do to a row of weights that had its last one then.
+        # Row i, of (MOST_STEPS + 1, 7), of which steps + 1 are in use: what all steps after the i-th do to a row of
+        # weights that had its last one then.
         #   weight  <- decay * weight - move * m / (sqrt(v) + epsilon * move_epsilon / move)
         #   average <- keep * average + add * weight - lag * m / (sqrt(v) + epsilon * lag_epsilon / lag)
         # The numbers are decay, move, move_epsilon, keep, add, lag and lag_epsilon. Epsilon's factor, which differs
@@ -163,7 +164,12 @@ def _step(
     words: Array, gradients: Array, beta1: float, beta2: float, epsilon: float, decay: float, size: float, root: float,
     share: float, weights: Array, firsts: Array, seconds: Array, averages: Array,
 ) -> None:  # fmt: skip
-    """Take one step of Adam for the rows of words (R,), whose gradients are (R, E)."""
+    """Take one step of Adam for the rows of words (R,), whose gradients are (R, E).
+
+    Without epsilon, it moves a weight by size * root * m / sqrt(v): `size` is the learning rate divided by the
+    correction of the first moment, `root` the root of that of the second. Then `decay` is the factor of the weight,
+    `share` the newest weights' of the average.
+    """
     number = weights.dtype.type
     new, new_square, less_square = number(1 - beta1), number(1 - beta2), number(beta2)
     rate, rest, floor, new_share = number(size * root), number(decay), number(epsilon * root), number(share)
@@ -180,15 +186,15 @@ def _step(
 
 @compiled
 def _miss(missed: Array, beta1: float, beta2: float, decay: float, size: float, root: float, share: float) -> None:
-    """Add a step to what rows miss, by the last one that they had, (steps + 1, 7)."""
+    """Add a step to what rows miss, by the last one that they had, (steps + 1, 7); see `_step`."""
     for last in range(len(missed)):
         gap = len(missed) - last
-        of_first, of_root = beta1**gap, beta2 ** (gap / 2)  # what is left of a moment and of the root of the other
+        of_first, of_root = beta1**gap, beta2 ** (gap / 2)  # what is left of the first moment, and of the second's root
         part = size * root * of_first / of_root  # by which the step moves the weight along m / sqrt(v)
         row = missed[last]
         row[0] *= decay
         row[1] = decay * row[1] + part
         row[2] = decay * row[2] + part * root / of_root
         row[3] *= 1 - share
-        for number in range(3):
-            row[4 + number] += share * (row[number] - row[4 + number])
+        for place in range(3):
+            row[4 + place] += share * (row[place] - row[4 + place])

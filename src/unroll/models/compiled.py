@@ -6,10 +6,11 @@ from typing import Any
 
 
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a function of NumPy arrays and numbers that Numba compiles when it is first called, for each kind of them.
+    """Return a function of NumPy arrays and numbers that Numba compiles when it is first called, for each set of types.
 
     Later processes find the code in a folder beside the source, or in one of the user's; where neither can be written,
     each process compiles it anew, which takes seconds. Loading Numba takes 0.2 seconds, so it waits for a call as well.
+    Indices are not checked: one outside an array reads or writes other memory.
     """
 
     @cache
