@@ -4,6 +4,10 @@ from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any
 
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
 
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
     """Return a function of NumPy arrays and numbers that Numba compiles when it is first called, for each set of types.

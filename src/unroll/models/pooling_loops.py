@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unroll.core.settings import Pooling
-from unroll.models.compiled import compiled
+from unroll.models.compiled import Array, compiled
 from unroll.models.dropout import dropped_bytes, random_bytes
 
-Array = npt.NDArray[Any]
 FIRST, LAST, MEAN, MAX = range(4)
 KINDS = {"first": FIRST, "last": LAST, "mean": MEAN, "max": MAX}
 

@@ -9,15 +9,13 @@ sequences from the first step on.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unroll.models.compiled import compiled
+from unroll.models.compiled import Array, compiled
 
-Array = npt.NDArray[Any]
-MOST_SEQUENCES = 32  # a GRU layer on larger batches is faster in PyTorch
+MOST_SEQUENCES = 32  # larger batches take as long in PyTorch
 
 
 def supports(mode: str, inputs: Tensor) -> bool:

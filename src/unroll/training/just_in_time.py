@@ -13,19 +13,16 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from unroll.core.settings import TrainConfig
-from unroll.models.compiled import compiled
+from unroll.models.compiled import Array, compiled
 
 # Of an embedding for which this pays: with fewer a batch reads too large a part of them. Above the size of a vocabulary
 # whose language model has an exact softmax, which gives every row a gradient.
 FEWEST_ROWS = 8192
 MOST_STEPS = 2048  # before all rows are brought up to date, since a step goes over numbers for each one before it
-
-Array = npt.NDArray[Any]
 
 
 def pays(embedding: nn.Embedding, config: TrainConfig) -> bool:
