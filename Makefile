@@ -18,7 +18,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro best check test test-faults test-grow bench format ui clean
+.PHONY: help install repro best check test test-faults test-grow test-cuda bench format ui clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ test-faults: $(READY)  ## programs killed, disks full, stores away, hostile file
 test-grow: $(READY)  ## sweeps on a Ray cluster and S3 storage; installs requirements-grow.txt
 	pip install --quiet --requirement requirements-grow.txt
 	pytest -q tests/tuning tests/test_remote.py
+
+test-cuda: $(READY)  ## training on a CUDA device, which the other tests leave alone
+	TEST_DEVICES=0 pytest -q tests/training/test_graphs.py
 
 bench: $(READY)  ## speed compared with common implementations, on DATA; writes reports/benchmarks/
 	python -m benchmarks $(if $(DATA),--data "$(DATA)")

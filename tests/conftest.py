@@ -5,6 +5,8 @@ import shutil
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DVC_NO_ANALYTICS"] = "true"
+# The expected values are a CPU's, to the bit; `make test-cuda` runs what needs a device.
+os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("TEST_DEVICES", "")
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -115,7 +115,7 @@ def test_a_checkpoint_of_captured_steps_is_continued_on_a_cpu(
     EagerStep(made[1], corpus)(np.array([0, 1]))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: make test-cuda")
 @pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])
 @pytest.mark.parametrize("embedding", [None, 4])
 def test_graphs_train_what_the_plain_steps_train(
