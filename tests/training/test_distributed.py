@@ -13,17 +13,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file
 
 from tests.support.project import Project
 from unroll.core.errors import UnrollError
-from unroll.core.settings import ModelConfig
+from unroll.core.settings import ModelConfig, TrainConfig
 from unroll.models.inference import predict
 from unroll.models.language_model import NUM_SAMPLED
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.corpus import Corpus
 from unroll.text.vocabulary import Vocabulary
 from unroll.training.distributed import Processes, join_processes, predict_sharded, shard_batch
+from unroll.training.state import TrainState
 
 # Sums of two halves against sums of the whole, over the few dozen steps of these trainings.
 TOLERANCE = 1e-5
@@ -51,6 +53,22 @@ def test_shares_of_a_prediction_are_put_in_their_places(
         monkeypatch.setattr(Processes, "gather", lambda self, value, gathered=gathered: gathered)
         together = predict_sharded(model, corpus, sequences, Processes(0, 2))
         np.testing.assert_allclose(together, predict(model, corpus, sequences), atol=1e-6)
+
+
+@pytest.mark.parametrize("joins_first", [True, False])
+def test_a_device_other_than_cuda_is_left_alone(
+    small_corpus: tuple[Corpus, Vocabulary], small_model: ModelConfig, plain_recipe: TrainConfig,
+    monkeypatch: pytest.MonkeyPatch, joins_first: bool,
+) -> None:  # fmt: skip
+    """Accelerate would take an Apple computer's."""
+    monkeypatch.setattr("accelerate.state.is_mps_available", lambda: True)
+    if joins_first:
+        assert join_processes() == Processes(0, 1)
+        assert PartialState().device.type == "cpu"
+    words = len(small_corpus[1])
+    model = SpanClassifier("GRU", small_model, words, 5)
+    state = TrainState(model, plain_recipe, torch.ones(words), 10, 1, "accuracy")
+    assert {weight.device.type for weight in [*state.model.parameters(), state.drop_rates]} == {"cpu"}
 
 
 def test_processes_that_would_train_alone_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

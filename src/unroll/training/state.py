@@ -22,7 +22,7 @@ from unroll.core.settings import TrainConfig
 from unroll.evaluation.metrics import sign_of
 from unroll.models.span_classifier import SpanClassifier
 from unroll.text.batches import Batch
-from unroll.training.distributed import join_processes
+from unroll.training.distributed import join_processes, trains_on_cpu
 from unroll.training.just_in_time import JustInTimeAdam, pays
 from unroll.training.losses import BatchTotals, Objective
 from unroll.training.optimization import (
@@ -108,7 +108,7 @@ class TrainState:
         """
         self.config, self.model = config, model
         self.history, self.best_weights = History(metric), dict[str, Tensor]()
-        self.accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
+        self.accelerator = Accelerator(cpu=trains_on_cpu(), mixed_precision=choose_precision(config.precision))
         self.averaged = AveragedModel(model) if config.ema else None
         torch.manual_seed(derive_seed(seed, 0, 0))  # for the weights of the objective itself
         self.drop_rates = word_drop_rates(counts, config).to(self.accelerator.device)  # (V,)
