@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each runner")
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="which; all of them where none is named")
     asked = parser.parse_args()
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # everything here is of the CPU; `benchmarks.cuda` measures a device
     facts = {
         "processor": processor(),
         "cores": os.cpu_count(),

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import resource
 import statistics
 import time
@@ -97,7 +96,6 @@ BARRIERS: list[Any] = []  # the one of this process
 def _prepare(barrier: Any) -> None:
     BARRIERS.append(barrier)
     torch.set_num_threads(1)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # all loops run on the CPU
 
 
 def _call_with_others(call: Callable[..., Any], *arguments: Any) -> Any:
